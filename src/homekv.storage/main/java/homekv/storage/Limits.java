@@ -1,0 +1,184 @@
+package homekv.storage;
+
+import java.util.List;
+
+/**
+ * Every bound of a store and of the server around it, in one place. Immutable.
+ *
+ * <p>A command over one of the first three is refused before anything is changed. The store itself keeps
+ * {@code memoryBytes}, {@code historyBytes}, {@code snapshotMillis} and {@code openSnapshots}; a server keeps
+ * {@code requestBytes}, {@code responseBytes} and {@code inFlightBytes}, which mean nothing to an embedded store.
+ *
+ * @param keyBytes the longest key; the shortest is one byte
+ * @param valueBytes the longest value
+ * @param requestKeys how many keys one command or read may name, repeated ones counted each time
+ * @param requestBytes the largest request message
+ * @param responseBytes the largest response message
+ * @param inFlightBytes the most bytes that the requests and responses of all calls under way may take together
+ * @param memoryBytes the most that the store's account of the heap it holds may reach: beyond it, puts are refused
+ * @param historyBytes the most that versions may take which only open snapshots keep: beyond it, the oldest snapshots
+ *     expire
+ * @param snapshotMillis how long a snapshot may keep old versions from being reclaimed before it expires
+ * @param openSnapshots how many snapshots may be open at once
+ * @param heapRegionBytes what the collector rounds arrays of more than half of it up to (G1's region size), so that
+ *     the account of large values is true; 0 where it rounds nothing
+ */
+public record Limits(
+        int keyBytes,
+        int valueBytes,
+        int requestKeys,
+        int requestBytes,
+        int responseBytes,
+        long inFlightBytes,
+        long memoryBytes,
+        long historyBytes,
+        long snapshotMillis,
+        int openSnapshots,
+        int heapRegionBytes) {
+
+    /** The largest message that can be set: twice as much still fits the transport's own bound, an {@code int}. */
+    public static final int MAX_MESSAGE_BYTES = 1 << 30;
+
+    private static final long MIB = 1 << 20;
+
+    /** Heap that the classes and buffers of a process take before it stores anything. */
+    private static final long BASE_HEAP_BYTES = 24 * MIB;
+
+    public Limits {
+        requireWithin("keyBytes", keyBytes, 1, MAX_MESSAGE_BYTES);
+        requireWithin("valueBytes", valueBytes, 0, MAX_MESSAGE_BYTES);
+        requireWithin("requestKeys", requestKeys, 1, Integer.MAX_VALUE);
+        requireWithin("requestBytes", requestBytes, 1, MAX_MESSAGE_BYTES);
+        requireWithin("responseBytes", responseBytes, 1, MAX_MESSAGE_BYTES);
+        requireWithin("inFlightBytes", inFlightBytes, 1, Long.MAX_VALUE);
+        requireWithin("memoryBytes", memoryBytes, 0, Long.MAX_VALUE);
+        requireWithin("historyBytes", historyBytes, 0, Long.MAX_VALUE);
+        requireWithin("snapshotMillis", snapshotMillis, 1, Long.MAX_VALUE / 1_000_000);
+        requireWithin("openSnapshots", openSnapshots, 1, 1 << 20);
+        requireWithin("heapRegionBytes", heapRegionBytes, 0, MAX_MESSAGE_BYTES);
+    }
+
+    /**
+     * The default limits of a process whose Java heap may grow to {@code maxHeapBytes} and which mostly stores: three
+     * fifths of the heap for the store, an eighth for calls under way, the rest for the collector to work in.
+     */
+    public static Limits forHeap(long maxHeapBytes) {
+        long memoryBytes = Math.max(0, maxHeapBytes - BASE_HEAP_BYTES) / 5 * 3;
+        return new Limits(
+                64 << 10,
+                16 << 20,
+                100_000,
+                64 << 20,
+                64 << 20,
+                Math.max(MIB, maxHeapBytes / 8),
+                memoryBytes,
+                memoryBytes / 4,
+                300_000,
+                1 << 16,
+                0);
+    }
+
+    /** The default limits for this process's heap. */
+    public static Limits defaults() {
+        return forHeap(Runtime.getRuntime().maxMemory());
+    }
+
+    /** The value of one limit. */
+    public long get(Limit limit) {
+        return switch (limit) {
+            case KEY_BYTES -> keyBytes;
+            case VALUE_BYTES -> valueBytes;
+            case REQUEST_KEYS -> requestKeys;
+            case REQUEST_BYTES -> requestBytes;
+            case RESPONSE_BYTES -> responseBytes;
+            case IN_FLIGHT_BYTES -> inFlightBytes;
+            case MEMORY_BYTES -> memoryBytes;
+            case HISTORY_BYTES -> historyBytes;
+            case SNAPSHOT_MILLIS -> snapshotMillis;
+            case OPEN_SNAPSHOTS -> openSnapshots;
+        };
+    }
+
+    /**
+     * These limits with one of them replaced.
+     *
+     * @throws IllegalArgumentException if {@code value} is outside what that limit can be; the message says what
+     */
+    public Limits with(Limit limit, long value) {
+        int narrow = (int) Math.max(Integer.MIN_VALUE, Math.min(Integer.MAX_VALUE, value));
+        return new Limits(
+                limit == Limit.KEY_BYTES ? narrow : keyBytes,
+                limit == Limit.VALUE_BYTES ? narrow : valueBytes,
+                limit == Limit.REQUEST_KEYS ? narrow : requestKeys,
+                limit == Limit.REQUEST_BYTES ? narrow : requestBytes,
+                limit == Limit.RESPONSE_BYTES ? narrow : responseBytes,
+                limit == Limit.IN_FLIGHT_BYTES ? value : inFlightBytes,
+                limit == Limit.MEMORY_BYTES ? value : memoryBytes,
+                limit == Limit.HISTORY_BYTES ? value : historyBytes,
+                limit == Limit.SNAPSHOT_MILLIS ? value : snapshotMillis,
+                limit == Limit.OPEN_SNAPSHOTS ? narrow : openSnapshots,
+                heapRegionBytes);
+    }
+
+    /** These limits for a collector that rounds large arrays up to multiples of {@code regionBytes}. */
+    public Limits withHeapRegionBytes(int regionBytes) {
+        return new Limits(
+                keyBytes,
+                valueBytes,
+                requestKeys,
+                requestBytes,
+                responseBytes,
+                inFlightBytes,
+                memoryBytes,
+                historyBytes,
+                snapshotMillis,
+                openSnapshots,
+                regionBytes);
+    }
+
+    /** Why the command would be refused whatever the store holds, or null if it would not. */
+    public Result.Refused check(Command command) {
+        return switch (command) {
+            case Command.Set set -> {
+                Result.Refused refused = checkCount(set.writes().size());
+                for (int i = 0; refused == null && i < set.writes().size(); i++) {
+                    refused = check(set.writes().get(i));
+                }
+                yield refused;
+            }
+            case Command.Del del -> checkKeys(del.keys());
+        };
+    }
+
+    /** Why a command or read that names these keys would be refused, or null if it would not. */
+    public Result.Refused checkKeys(List<Bytes> keys) {
+        Result.Refused refused = checkCount(keys.size());
+        for (int i = 0; refused == null && i < keys.size(); i++) {
+            refused = checkKey(keys.get(i));
+        }
+        return refused;
+    }
+
+    private Result.Refused check(Write write) {
+        Result.Refused refused = checkKey(write.key());
+        if (refused == null && write instanceof Write.Put put && put.value().length() > valueBytes) {
+            refused = new Result.Refused(Limit.VALUE_BYTES, put.value().length(), valueBytes);
+        }
+        return refused;
+    }
+
+    private Result.Refused checkKey(Bytes key) {
+        int length = key.length();
+        return length >= 1 && length <= keyBytes ? null : new Result.Refused(Limit.KEY_BYTES, length, keyBytes);
+    }
+
+    private Result.Refused checkCount(int keys) {
+        return keys <= requestKeys ? null : new Result.Refused(Limit.REQUEST_KEYS, keys, requestKeys);
+    }
+
+    private static void requireWithin(String name, long value, long min, long max) {
+        if (value < min || value > max) {
+            throw new IllegalArgumentException(name + " must be from " + min + " to " + max + ", not " + value);
+        }
+    }
+}

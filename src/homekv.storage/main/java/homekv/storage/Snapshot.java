@@ -1,0 +1,151 @@
+package homekv.storage;
+
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.ConcurrentNavigableMap;
+
+/**
+ * A read view of the store as it was at one revision, whatever is written meanwhile.
+ *
+ * <p>Opened by {@link MvccStore#snapshot}. Any number of threads may read one at once; all see the same. Nothing here
+ * takes a lock, copies data or waits for a writer.
+ *
+ * <p>Cost: a read is one search of the ordered map, and a step for every version of the key that is newer than the
+ * snapshot and still kept for another one. As long as it is open, the versions that it can see are kept in memory, so
+ * close it.
+ *
+ * <p>Limits: a snapshot expires when it has kept old versions for longer than {@link Limits#snapshotMillis()}, when
+ * what only snapshots keep grows over {@link Limits#historyBytes()} (the oldest first), or when new writes need the
+ * memory. Reading it then fails with {@link SnapshotExpiredException}; it never answers wrong.
+ */
+public final class Snapshot implements AutoCloseable {
+    private enum State {
+        OPEN,
+        CLOSED,
+        EXPIRED
+    }
+
+    private static final VarHandle STATE;
+
+    static {
+        try {
+            STATE = MethodHandles.lookup().findVarHandle(Snapshot.class, "state", State.class);
+        } catch (ReflectiveOperationException e) {
+            throw new ExceptionInInitializerError(e);
+        }
+    }
+
+    private final ConcurrentNavigableMap<Bytes, VersionChain> chains;
+    private final OpenSnapshots openSnapshots;
+    private final Reclaimer reclaimer;
+
+    /** When it was opened, on the store's clock. */
+    final long openedNanos;
+
+    /** False for the store's own reads, which end by themselves soon. */
+    final boolean expirable;
+
+    /** Where it stands among the open snapshots. */
+    int blockIndex;
+
+    int slot;
+
+    /** What it pins. Moves only while the snapshot is being opened (S4). */
+    private volatile long revision;
+
+    /** Leaves OPEN once, by compare and set; whoever does that gives the slot back. */
+    private volatile State state = State.OPEN;
+
+    Snapshot(
+            ConcurrentNavigableMap<Bytes, VersionChain> chains,
+            OpenSnapshots openSnapshots,
+            Reclaimer reclaimer,
+            long openedNanos,
+            boolean expirable) {
+        this.chains = chains;
+        this.openSnapshots = openSnapshots;
+        this.reclaimer = reclaimer;
+        this.openedNanos = openedNanos;
+        this.expirable = expirable;
+    }
+
+    /** The revision that this snapshot reads. */
+    public long revision() {
+        return revision;
+    }
+
+    /** Pins another revision while the snapshot is being opened. */
+    void pin(long newRevision) {
+        revision = newRevision;
+    }
+
+    /**
+     * The entry of one key, or null where the key is absent.
+     *
+     * @throws SnapshotExpiredException if the snapshot has expired
+     * @throws IllegalStateException if it has been closed
+     */
+    public Entry get(Bytes key) {
+        Entry entry = find(key);
+        requireOpen();
+        return entry;
+    }
+
+    /**
+     * The entries of several keys, in the order of {@code keys}, null where a key is absent.
+     *
+     * @throws SnapshotExpiredException if the snapshot has expired
+     * @throws IllegalStateException if it has been closed
+     */
+    public List<Entry> get(List<Bytes> keys) {
+        Entry[] entries = new Entry[keys.size()];
+        for (int i = 0; i < entries.length; i++) {
+            entries[i] = find(keys.get(i));
+        }
+        requireOpen();
+        return Arrays.asList(entries);
+    }
+
+    private Entry find(Bytes key) {
+        VersionChain chain = chains.get(key);
+        Version found = chain == null ? null : chain.at(revision);
+        return Version.isLive(found)
+                ? new Entry(key, Bytes.unsafeWrap(found.value), found.createRevision, found.revision, found.version)
+                : null;
+    }
+
+    /**
+     * Checked after every read, never before: as long as the state is open after reading, nothing that the read
+     * needed can have been dropped during it (S4). The fence keeps the plain reads of links before this one.
+     */
+    private void requireOpen() {
+        VarHandle.acquireFence();
+        switch (state) {
+            case OPEN -> {}
+            case CLOSED -> throw new IllegalStateException("the snapshot has been closed");
+            case EXPIRED -> throw new SnapshotExpiredException(revision);
+        }
+    }
+
+    /** Lets go of what the snapshot keeps. Never blocks; closing again does nothing. */
+    @Override
+    public void close() {
+        end(State.CLOSED);
+    }
+
+    /** Ends the snapshot against its owner's will. */
+    void expire() {
+        end(State.EXPIRED);
+    }
+
+    private void end(State last) {
+        if (STATE.compareAndSet(this, State.OPEN, last)) {
+            openSnapshots.remove(this);
+            if (expirable) {
+                reclaimer.snapshotEnded();
+            }
+        }
+    }
+}
