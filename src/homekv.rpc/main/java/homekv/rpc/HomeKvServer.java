@@ -1,0 +1,108 @@
+package homekv.rpc;
+
+import homekv.storage.CommandLog;
+import homekv.storage.Limit;
+import homekv.storage.MvccStore;
+import io.grpc.Codec;
+import io.grpc.DecompressorRegistry;
+import io.grpc.Server;
+import io.grpc.Status;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
+import io.grpc.netty.NettyServerBuilder;
+import io.grpc.protobuf.services.HealthStatusManager;
+import io.grpc.protobuf.services.ProtoReflectionService;
+import io.grpc.protobuf.services.ProtoReflectionServiceV1;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.time.Duration;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * A gRPC server of a store: HomeKvService, the standard health service and server reflection, in plain text, without
+ * authentication.
+ *
+ * <p>Serves from construction until {@link #close}; any thread may call any method. Every call runs on a virtual
+ * thread of its own. The limits are those of the store; a request over one of them is answered with a status that
+ * says so, before anything is changed.
+ *
+ * <p>The store and its log stay the caller's, who closes them after the server.
+ */
+public final class HomeKvServer implements AutoCloseable {
+    /** How many calls one connection may have under way; more wait in the client. */
+    private static final int CALLS_PER_CONNECTION = 4_096;
+
+    /** A connection that has been silent this long is asked whether its client is still there. */
+    private static final long KEEP_ALIVE_SECONDS = 60;
+
+    private static final long KEEP_ALIVE_ANSWER_SECONDS = 20;
+
+    private static final long CLIENT_KEEP_ALIVE_SECONDS = 5;
+
+    private final HealthStatusManager health = new HealthStatusManager();
+    private final VirtualThreadCalls otherCalls = new VirtualThreadCalls();
+    private final Server server;
+
+    /**
+     * Listens at {@code address} and serves; port 0 picks a free one.
+     *
+     * @throws IOException if nothing can listen there: the port is taken, the address is not this machine's
+     */
+    @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
+    public HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
+        server = NettyServerBuilder.forAddress(address)
+                // Callbacks run on the transport's threads and only signal to the threads of the calls.
+                .directExecutor()
+                .addService(new HomeKvService(store, log).definition())
+                .addService(otherCalls.wrap(health.getHealthService()))
+                .addService(otherCalls.wrap(ProtoReflectionServiceV1.newInstance()))
+                .addService(otherCalls.wrap(ProtoReflectionService.newInstance()))
+                .addStreamTracerFactory(new InFlightBytes(store.limits()))
+                // InFlightBytes holds messages against our own limits, which are lower and name a flag.
+                .maxInboundMessageSize(Integer.MAX_VALUE)
+                .maxConcurrentCallsPerConnection(CALLS_PER_CONNECTION)
+                // A compressed request could unpack to any size, and no HomeKV client sends one.
+                .decompressorRegistry(DecompressorRegistry.emptyInstance().with(Codec.Identity.NONE, false))
+                .keepAliveTime(KEEP_ALIVE_SECONDS, TimeUnit.SECONDS)
+                .keepAliveTimeout(KEEP_ALIVE_ANSWER_SECONDS, TimeUnit.SECONDS)
+                .permitKeepAliveTime(CLIENT_KEEP_ALIVE_SECONDS, TimeUnit.SECONDS)
+                .permitKeepAliveWithoutCalls(true)
+                .build();
+        health.setStatus(HomeKvService.NAME, ServingStatus.SERVING);
+        server.start();
+    }
+
+    /** Where the server listens, with the port that was picked. */
+    public InetSocketAddress address() {
+        return (InetSocketAddress) server.getListenSockets().get(0);
+    }
+
+    /** The server's command line flag for a limit, as its refusals name it. */
+    public static String flag(Limit limit) {
+        return Statuses.flag(limit);
+    }
+
+    /** Waits until the server has been stopped or closed. */
+    public void awaitStop() throws InterruptedException {
+        server.awaitTermination();
+    }
+
+    /**
+     * Takes no more connections and calls, says NOT_SERVING to who watches its health, and waits until the calls under
+     * way are finished or {@code patience} is over; then ends what is left. A call that is ended may or may not have
+     * been carried out. Returns whether all calls were finished.
+     */
+    public boolean stop(Duration patience) throws InterruptedException {
+        health.enterTerminalState();
+        server.shutdown();
+        otherCalls.end(Status.UNAVAILABLE.withDescription("the server is stopping"));
+        boolean finished = server.awaitTermination(patience.toNanos(), TimeUnit.NANOSECONDS);
+        close();
+        return finished;
+    }
+
+    /** Ends all calls and connections at once. Closing again does nothing. */
+    @Override
+    public void close() {
+        server.shutdownNow();
+    }
+}

@@ -1,0 +1,130 @@
+package homekv.rpc;
+
+import homekv.storage.Limit;
+import homekv.storage.Limits;
+import homekv.storage.Result;
+import io.grpc.Context;
+import io.grpc.Metadata;
+import io.grpc.ServerStreamTracer;
+import io.grpc.Status;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Consumer;
+
+/**
+ * The memory that requests and responses of all calls under way take together, held against
+ * {@link Limits#inFlightBytes()}.
+ *
+ * <p>A request is charged while it arrives, before it is complete, so that nobody can fill the server's memory with
+ * messages that never end. Nobody waits for room: a call that finds none is refused, and may come again.
+ */
+final class InFlightBytes extends ServerStreamTracer.Factory {
+    /** How far over its limit a request may be and still be received, so that the refusal can name its size. */
+    private static final int NAMED_EXCESS_FACTOR = 2;
+
+    private final Limits limits;
+    private final AtomicLong reserved = new AtomicLong();
+
+    InFlightBytes(Limits limits) {
+        this.limits = limits;
+    }
+
+    @Override
+    public ServerStreamTracer newServerStreamTracer(String fullMethodName, Metadata headers) {
+        return new Call();
+    }
+
+    /** Bytes charged now. Any thread. */
+    long reserved() {
+        return reserved.get();
+    }
+
+    private boolean tryReserve(long bytes) {
+        if (reserved.addAndGet(bytes) <= limits.inFlightBytes()) {
+            return true;
+        }
+        reserved.addAndGet(-bytes);
+        return false;
+    }
+
+    /**
+     * What one call is charged. The transport's thread reports what arrives, the call's own thread what it is going
+     * to send; both have to be done with the call before its charge is given back.
+     */
+    final class Call extends ServerStreamTracer {
+        private static final Context.Key<Call> KEY = Context.key("homekv-in-flight-bytes");
+
+        private final AtomicInteger parties = new AtomicInteger(1);
+        private long charged;
+        private long receivedBytes;
+        private boolean refused;
+        private Consumer<Status> onRefusal;
+
+        /** The charge of the call that is being started on this thread. */
+        static Call current() {
+            return KEY.get();
+        }
+
+        @Override
+        public Context filterContext(Context context) {
+            return context.withValue(KEY, this);
+        }
+
+        /** Before a message arrives: who ends the call if the message cannot be taken. On the transport's thread. */
+        void onRefusal(Consumer<Status> refuse) {
+            onRefusal = refuse;
+        }
+
+        /** Another message begins; the one before it has been dealt with. */
+        @Override
+        public void inboundMessage(int sequenceNumber) {
+            reserved.addAndGet(-charged);
+            charged = 0;
+            receivedBytes = 0;
+        }
+
+        @Override
+        public void inboundWireSize(long bytes) {
+            if (refused) {
+                return;
+            }
+            receivedBytes += bytes;
+            if (receivedBytes > (long) NAMED_EXCESS_FACTOR * limits.requestBytes()) {
+                refuse(Statuses.requestTooLarge(receivedBytes, limits));
+            } else if (!charge(bytes)) {
+                refuse(Statuses.refused(
+                        new Result.Refused(Limit.IN_FLIGHT_BYTES, receivedBytes, limits.inFlightBytes())));
+            }
+        }
+
+        private void refuse(Status status) {
+            refused = true;
+            onRefusal.accept(status);
+        }
+
+        /** Charges {@code bytes} more; false if there is no room for them. */
+        boolean charge(long bytes) {
+            if (!tryReserve(bytes)) {
+                return false;
+            }
+            charged += bytes;
+            return true;
+        }
+
+        /** One more thread works for this call, and will say {@link #done}. */
+        void join() {
+            parties.incrementAndGet();
+        }
+
+        void done() {
+            if (parties.decrementAndGet() == 0) {
+                reserved.addAndGet(-charged);
+            }
+        }
+
+        @Override
+        public void streamClosed(Status status) {
+            done();
+        }
+    }
+}

@@ -1,0 +1,133 @@
+package homekv.rpc;
+
+import io.grpc.BindableService;
+import io.grpc.Context;
+import io.grpc.Metadata;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerInterceptor;
+import io.grpc.ServerInterceptors;
+import io.grpc.ServerServiceDefinition;
+import io.grpc.Status;
+import java.util.Set;
+import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.LinkedBlockingQueue;
+
+/**
+ * Runs the calls of services that gRPC brings along (health, reflection) each on a virtual thread of its own: the
+ * transport's threads queue what happens to a call, and the call's thread deals with it in that order.
+ *
+ * <p>A queue is as long as what the client may send unasked, which is a message and the end of the call.
+ */
+final class VirtualThreadCalls implements ServerInterceptor {
+    private final Set<QueuedCall<?, ?>> open = ConcurrentHashMap.newKeySet();
+
+    ServerServiceDefinition wrap(BindableService service) {
+        return ServerInterceptors.intercept(service, this);
+    }
+
+    @Override
+    public <RequestT, ResponseT> ServerCall.Listener<RequestT> interceptCall(
+            ServerCall<RequestT, ResponseT> call, Metadata headers, ServerCallHandler<RequestT, ResponseT> next) {
+        QueuedCall<RequestT, ResponseT> queued = new QueuedCall<>(call, headers, next);
+        open.add(queued);
+        InFlightBytes.Call.current().onRefusal(queued::end);
+        Thread.startVirtualThread(Context.current().wrap(queued));
+        return queued;
+    }
+
+    /** Ends every call, since some (watches of health) would go on for ever. */
+    void end(Status status) {
+        open.forEach(call -> call.end(status));
+    }
+
+    private final class QueuedCall<RequestT, ResponseT> extends ServerCall.Listener<RequestT> implements Runnable {
+        private final ServerCall<RequestT, ResponseT> call;
+        private final Metadata headers;
+        private final ServerCallHandler<RequestT, ResponseT> next;
+        private final BlockingQueue<Runnable> events = new LinkedBlockingQueue<>();
+
+        // The call's own thread alone uses these.
+        private ServerCall.Listener<RequestT> listener;
+        private boolean ended;
+        private boolean over;
+
+        QueuedCall(
+                ServerCall<RequestT, ResponseT> call, Metadata headers, ServerCallHandler<RequestT, ResponseT> next) {
+            this.call = call;
+            this.headers = headers;
+            this.next = next;
+        }
+
+        @Override
+        public void run() {
+            try {
+                listener = next.startCall(call, headers);
+                while (!over) {
+                    events.take().run();
+                }
+            } catch (InterruptedException | RuntimeException e) {
+                if (!ended) {
+                    call.close(Statuses.failed(e), new Metadata());
+                }
+            } finally {
+                open.remove(this);
+            }
+        }
+
+        /** Closes the call, whatever its service wants, which is told that the call was cancelled. */
+        void end(Status status) {
+            events.add(() -> {
+                if (!ended) {
+                    ended = true;
+                    call.close(status, new Metadata());
+                    listener.onCancel();
+                }
+            });
+        }
+
+        /** Lets the service know of something, unless the call has been ended over its head. */
+        private void tell(Runnable event) {
+            events.add(() -> {
+                if (!ended) {
+                    event.run();
+                }
+            });
+        }
+
+        private void tellLast(Runnable event) {
+            events.add(() -> {
+                over = true;
+                if (!ended) {
+                    event.run();
+                }
+            });
+        }
+
+        @Override
+        public void onMessage(RequestT message) {
+            tell(() -> listener.onMessage(message));
+        }
+
+        @Override
+        public void onHalfClose() {
+            tell(() -> listener.onHalfClose());
+        }
+
+        @Override
+        public void onReady() {
+            tell(() -> listener.onReady());
+        }
+
+        @Override
+        public void onCancel() {
+            tellLast(() -> listener.onCancel());
+        }
+
+        @Override
+        public void onComplete() {
+            tellLast(() -> listener.onComplete());
+        }
+    }
+}
