@@ -1,0 +1,240 @@
+package homekv.cli;
+
+import com.sun.management.HotSpotDiagnosticMXBean;
+import com.sun.management.OperatingSystemMXBean;
+import homekv.rpc.Addresses;
+import homekv.rpc.HomeKvServer;
+import homekv.storage.Limit;
+import homekv.storage.Limits;
+import homekv.storage.MemoryCommandLog;
+import homekv.storage.MvccStore;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.lang.management.ManagementFactory;
+import java.net.BindException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.UnknownHostException;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.EnumSet;
+import java.util.HashMap;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Set;
+import java.util.logging.Level;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** The server program: serves a store in memory until it is told to stop. */
+public final class Homekv {
+    private static final String HELP = """
+            homekv: an in-memory, ordered, multi-version key-value server
+
+              homekv [-h [HOST]] [-p PORT] [--memory SIZE] [limits]
+
+              -h, --host [HOST]   the address to listen at; 127.0.0.1 without HOST or without the flag
+              -p, --port PORT     the port; 20001 by default, 0 picks a free one
+              --memory SIZE       the Java heap: 512m, 2g; from 64m, by default 60% of the machine's memory
+              --help, --version
+
+            Limits, each refused with a message that names it:
+              --max-key-bytes N         the longest key; 65536
+              --max-value-bytes N       the longest value; 16777216
+              --max-request-keys N      keys in one request; 100000
+              --max-request-bytes N     the largest request; 67108864
+              --max-response-bytes N    the largest response; 67108864
+              --max-in-flight-bytes N   requests and responses of all calls under way; an eighth of the heap
+              --max-memory-bytes N      what the store may hold of the heap; about three fifths of it
+
+            Prints one line when it is ready. Logs go to standard error. SIGTERM and Ctrl-C finish the calls under
+            way and end it with exit code 0. Other exit codes: 1 it cannot serve, 2 the command line is wrong.
+            """;
+
+    private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");
+
+    private static final Pattern SIZE = Pattern.compile("([0-9]{1,12})([kmgt]?)");
+    private static final long MIN_HEAP_BYTES = 64 << 20;
+
+    /** How long calls under way may take to finish when the server stops. */
+    private static final Duration STOP_PATIENCE = Duration.ofSeconds(10);
+
+    /** Room for the buffers of idle connections, beside what calls under way may take. */
+    private static final long BUFFER_BYTES = 128 << 20;
+
+    /** The others bound snapshots that stay open, and no method of the service keeps one open. */
+    private static final Set<Limit> SET_BY_FLAGS = EnumSet.range(Limit.KEY_BYTES, Limit.MEMORY_BYTES);
+
+    private final PrintStream err;
+
+    private Homekv(PrintStream err) {
+        this.err = err;
+    }
+
+    /** Runs the server until it is told to stop, or ends the JVM with an exit code that says why it cannot. */
+    public static void main(String[] args) throws InterruptedException {
+        PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
+        PrintStream err = new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8);
+        Homekv homekv = new Homekv(err);
+        Program.logOnly(Level.SEVERE); // Of gRPC and Netty, what an operator can act on.
+        Thread.setDefaultUncaughtExceptionHandler(
+                (thread, failure) -> err.println("homekv: thread " + thread.getName() + " failed: " + failure));
+        try {
+            Arguments arguments = Arguments.parse(Arguments.typed(args), flags(), SHORT_FLAGS);
+            if (arguments.has("--help")) {
+                out.print(HELP);
+            } else if (arguments.has("--version")) {
+                out.println("homekv " + Program.version());
+            } else {
+                homekv.serve(arguments, out);
+            }
+        } catch (UsageException e) {
+            homekv.fail(Program.USAGE, e.getMessage());
+        } catch (IOException e) {
+            homekv.fail(Program.REFUSED, e.getMessage());
+        }
+    }
+
+    private void fail(int exitCode, String message) {
+        err.println("homekv: " + message);
+        System.exit(exitCode);
+    }
+
+    private static Map<String, Arguments.Takes> flags() {
+        Map<String, Arguments.Takes> flags = new HashMap<>();
+        flags.put("--host", Arguments.Takes.VALUE_OR_NOTHING);
+        flags.put("--port", Arguments.Takes.VALUE);
+        flags.put("--memory", Arguments.Takes.VALUE);
+        flags.put("--help", Arguments.Takes.NOTHING);
+        flags.put("--version", Arguments.Takes.NOTHING);
+        for (Limit limit : SET_BY_FLAGS) {
+            flags.put(HomeKvServer.flag(limit), Arguments.Takes.VALUE);
+        }
+        return flags;
+    }
+
+    private void serve(Arguments arguments, PrintStream out) throws UsageException, IOException, InterruptedException {
+        if (!arguments.operands().isEmpty()) {
+            throw new UsageException("unknown argument "
+                    + Text.show(arguments.operands().get(0)) + "; homekv takes flags only, see --help");
+        }
+        checkMemory(arguments);
+        int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 0, Program.MAX_PORT);
+        Limits limits = limits(arguments);
+        InetAddress host = host(arguments.value("--host").orElse(Program.DEFAULT_HOST));
+        // Netty reads this once. Its buffers lie outside of the heap and hold what calls under way receive and send.
+        System.setProperty("io.netty.maxDirectMemory", Long.toString(2 * limits.inFlightBytes() + BUFFER_BYTES));
+        try (MvccStore store = new MvccStore(limits);
+                HomeKvServer server = start(new InetSocketAddress(host, port), store)) {
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(server), "homekv-stop"));
+            if (!host.isLoopbackAddress()) {
+                err.println("homekv: warning: " + host.getHostAddress()
+                        + " can be reached from other machines, and nothing is encrypted or authenticated");
+            }
+            out.println("homekv " + Program.version() + " listening on " + Addresses.hostAndPort(server.address()));
+            server.awaitStop();
+        }
+    }
+
+    private HomeKvServer start(InetSocketAddress address, MvccStore store) throws IOException {
+        try {
+            return new HomeKvServer(address, store, new MemoryCommandLog(store));
+        } catch (IOException e) {
+            String where = Addresses.hostAndPort(address);
+            String why = e.getCause() instanceof BindException bind ? bind.getMessage() : e.getMessage();
+            throw new IOException(
+                    switch (why) {
+                        case "Address already in use" ->
+                            where + " is taken; stop what listens there, or choose another port with -p";
+                        case "Permission denied" ->
+                            "no permission to listen at " + where + "; choose a port from 1024 on with -p";
+                        case "Cannot assign requested address", "Can't assign requested address" ->
+                            host(address) + " is no address of this machine; choose one that is with -h";
+                        default -> "cannot listen at " + where + ": " + why;
+                    },
+                    e);
+        }
+    }
+
+    /** Ends the JVM with 0 where it would end with 143 or 130 by itself: being told to stop is no failure. */
+    private void stop(HomeKvServer server) {
+        try {
+            if (!server.stop(STOP_PATIENCE)) {
+                err.println("homekv: stopped before all calls had finished");
+            }
+        } catch (InterruptedException e) {
+            err.println("homekv: interrupted while stopping");
+        }
+        Runtime.getRuntime().halt(Program.DONE);
+    }
+
+    private static String host(InetSocketAddress address) {
+        return address.getAddress().getHostAddress();
+    }
+
+    private static InetAddress host(String name) throws IOException {
+        try {
+            return InetAddress.getByName(name);
+        } catch (UnknownHostException e) {
+            throw new IOException("cannot find the host " + Text.show(name) + "; give an address of this machine", e);
+        }
+    }
+
+    /** The launcher has given the JVM its heap; here the size is judged, and what the launcher left alone refused. */
+    private static void checkMemory(Arguments arguments) throws UsageException {
+        String size = arguments.value("--memory").orElse(null);
+        if (size == null) {
+            return;
+        }
+        Matcher parts = SIZE.matcher(size.toLowerCase(Locale.ROOT));
+        if (!parts.matches()) {
+            throw new UsageException("--memory takes a size such as 512m or 2g, not " + Text.show(size));
+        }
+        int shift = switch (parts.group(2)) {
+            case "k" -> 10;
+            case "m" -> 20;
+            case "g" -> 30;
+            case "t" -> 40;
+            default -> 0;
+        };
+        long number = Long.parseLong(parts.group(1));
+        long machineBytes = totalMemoryBytes();
+        if (number > machineBytes >> shift) {
+            throw new UsageException(
+                    "--memory " + size + " is more than the " + (machineBytes >> 20) + "m that this machine has");
+        }
+        if (number << shift < MIN_HEAP_BYTES) {
+            throw new UsageException("--memory " + size + " is too little; 64m is the least");
+        }
+        if (Runtime.getRuntime().maxMemory() > (number << shift) + (number << shift) / 8) {
+            throw new UsageException("--memory has no effect here; start the server with bin/homekv");
+        }
+    }
+
+    private static long totalMemoryBytes() {
+        return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getTotalMemorySize();
+    }
+
+    private static Limits limits(Arguments arguments) throws UsageException {
+        Limits limits = Limits.defaults().withHeapRegionBytes(heapRegionBytes());
+        for (Limit limit : SET_BY_FLAGS) {
+            String flag = HomeKvServer.flag(limit);
+            long value = arguments.number(flag, limits.get(limit), 0, Long.MAX_VALUE);
+            try {
+                limits = limits.with(limit, value);
+            } catch (IllegalArgumentException e) {
+                throw new UsageException(flag + ": " + e.getMessage());
+            }
+        }
+        return limits;
+    }
+
+    /** What the G1 collector rounds large arrays up to; 0 for another collector. */
+    private static int heapRegionBytes() {
+        HotSpotDiagnosticMXBean jvm = ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+        boolean g1 = Boolean.parseBoolean(jvm.getVMOption("UseG1GC").getValue());
+        return g1 ? Integer.parseInt(jvm.getVMOption("G1HeapRegionSize").getValue()) : 0;
+    }
+}

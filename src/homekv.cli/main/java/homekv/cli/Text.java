@@ -1,0 +1,106 @@
+package homekv.cli;
+
+import homekv.storage.Bytes;
+import java.io.ByteArrayOutputStream;
+import java.nio.charset.StandardCharsets;
+
+/**
+ * How keys and values are shown and given: UTF-8 text as it is, any other byte and any control character as
+ * {@code \xHH}, two hexadecimal digits.
+ *
+ * <p>That is the only escape, and it is reversible: what is shown, given back, is the same bytes. A backslash stands
+ * for itself, except in front of something that would read as an escape, where it is shown as {@code \x5c}. In keys
+ * {@code =} is shown as {@code \x3d}, since a pair ends its key at the first one.
+ *
+ * <p>Text that was typed and text that is printed are both bytes, one {@code char} a byte (Latin-1).
+ */
+final class Text {
+    private Text() {}
+
+    /** The bytes that {@code typed} stands for. */
+    static Bytes bytes(String typed) {
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream(typed.length());
+        for (int i = 0; i < typed.length(); i++) {
+            if (isEscape(typed, i)) {
+                bytes.write(Integer.parseInt(typed, i + 2, i + 4, 16));
+                i += 3;
+            } else {
+                bytes.write(typed.charAt(i));
+            }
+        }
+        return Bytes.unsafeWrap(bytes.toByteArray());
+    }
+
+    /** A key as it is shown in front of a {@code =}. */
+    static String showKey(Bytes key) {
+        return show(latin1(key), true);
+    }
+
+    /** A value as it is shown. */
+    static String showValue(Bytes value) {
+        return show(latin1(value), false);
+    }
+
+    /** Anything typed, as it is shown in a message: nothing in it can disturb a terminal. */
+    static String show(String typed) {
+        return new String(show(typed, false).getBytes(StandardCharsets.ISO_8859_1), StandardCharsets.UTF_8);
+    }
+
+    private static String latin1(Bytes bytes) {
+        return new String(bytes.unsafeArray(), StandardCharsets.ISO_8859_1);
+    }
+
+    private static String show(String bytes, boolean key) {
+        StringBuilder shown = new StringBuilder(bytes.length() + 16);
+        for (int i = 0; i < bytes.length(); ) {
+            int length = utf8Length(bytes, i);
+            boolean escaped =
+                    length == 0 || isControl(bytes, i, length) || isEscape(bytes, i) || key && bytes.charAt(i) == '=';
+            int end = i + Math.max(1, length);
+            for (; i < end; i++) {
+                if (escaped) {
+                    shown.append(String.format("\\x%02x", (int) bytes.charAt(i)));
+                } else {
+                    shown.append(bytes.charAt(i));
+                }
+            }
+        }
+        return shown.toString();
+    }
+
+    private static boolean isEscape(String bytes, int at) {
+        return at + 3 < bytes.length()
+                && bytes.charAt(at) == '\\'
+                && bytes.charAt(at + 1) == 'x'
+                && isHex(bytes.charAt(at + 2))
+                && isHex(bytes.charAt(at + 3));
+    }
+
+    private static boolean isHex(char c) {
+        return c < 128 && Character.digit(c, 16) >= 0;
+    }
+
+    /** C0, DEL, and C1 in its UTF-8 form. */
+    private static boolean isControl(String bytes, int at, int length) {
+        char first = bytes.charAt(at);
+        return length == 1 ? first < 0x20 || first == 0x7f : first == 0xc2 && bytes.charAt(at + 1) < 0xa0;
+    }
+
+    /** The length of the well-formed UTF-8 sequence here (Unicode 15.0, table 3-7), or 0 if there is none. */
+    private static int utf8Length(String bytes, int at) {
+        char lead = bytes.charAt(at);
+        int length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+        if (at + length > bytes.length()) {
+            return 0;
+        }
+        for (int i = 1; i < length; i++) {
+            if ((bytes.charAt(at + i) & 0xc0) != 0x80) {
+                return 0;
+            }
+        }
+        char second = length > 1 ? bytes.charAt(at + 1) : 0;
+        boolean overlong = lead == 0xe0 && second < 0xa0 || lead == 0xf0 && second < 0x90;
+        boolean outside = lead == 0xed && second >= 0xa0 || lead == 0xf4 && second >= 0x90;
+        return overlong || outside ? 0 : length;
+    }
+}
