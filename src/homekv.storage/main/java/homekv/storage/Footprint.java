@@ -14,7 +14,7 @@ final class Footprint {
     private static final int KEY_OVERHEAD_BYTES = 68;
 
     /** A Version. */
-    private static final int VERSION_OVERHEAD_BYTES = 48;
+    static final int VERSION_OVERHEAD_BYTES = 48;
 
     /** What a chain costs that waits to be reclaimed: an entry of a linked hash map and its share of the table. */
     static final int PENDING_BYTES = 64;

@@ -39,23 +39,28 @@ public record Limits(
     /** The largest message that can be set: twice as much still fits the transport's own bound, an {@code int}. */
     public static final int MAX_MESSAGE_BYTES = 1 << 30;
 
+    /** The most that any limit of memory can be: more than a heap can have, and sums of it do not overflow. */
+    static final long MAX_HEAP_BYTES = 1L << 50;
+
     private static final long MIB = 1 << 20;
 
     /** Heap that the classes and buffers of a process take before it stores anything. */
     private static final long BASE_HEAP_BYTES = 24 * MIB;
 
     public Limits {
-        requireWithin("keyBytes", keyBytes, 1, MAX_MESSAGE_BYTES);
-        requireWithin("valueBytes", valueBytes, 0, MAX_MESSAGE_BYTES);
-        requireWithin("requestKeys", requestKeys, 1, Integer.MAX_VALUE);
-        requireWithin("requestBytes", requestBytes, 1, MAX_MESSAGE_BYTES);
-        requireWithin("responseBytes", responseBytes, 1, MAX_MESSAGE_BYTES);
-        requireWithin("inFlightBytes", inFlightBytes, 1, Long.MAX_VALUE);
-        requireWithin("memoryBytes", memoryBytes, 0, Long.MAX_VALUE);
-        requireWithin("historyBytes", historyBytes, 0, Long.MAX_VALUE);
-        requireWithin("snapshotMillis", snapshotMillis, 1, Long.MAX_VALUE / 1_000_000);
-        requireWithin("openSnapshots", openSnapshots, 1, 1 << 20);
-        requireWithin("heapRegionBytes", heapRegionBytes, 0, MAX_MESSAGE_BYTES);
+        Limit.KEY_BYTES.requireInRange(keyBytes);
+        Limit.VALUE_BYTES.requireInRange(valueBytes);
+        Limit.REQUEST_KEYS.requireInRange(requestKeys);
+        Limit.REQUEST_BYTES.requireInRange(requestBytes);
+        Limit.RESPONSE_BYTES.requireInRange(responseBytes);
+        Limit.IN_FLIGHT_BYTES.requireInRange(inFlightBytes);
+        Limit.MEMORY_BYTES.requireInRange(memoryBytes);
+        Limit.HISTORY_BYTES.requireInRange(historyBytes);
+        Limit.SNAPSHOT_MILLIS.requireInRange(snapshotMillis);
+        Limit.OPEN_SNAPSHOTS.requireInRange(openSnapshots);
+        if (heapRegionBytes < 0) {
+            throw new IllegalArgumentException("heapRegionBytes is " + heapRegionBytes + "; 0 says there are none");
+        }
     }
 
     /**
@@ -105,7 +110,8 @@ public record Limits(
      * @throws IllegalArgumentException if {@code value} is outside what that limit can be; the message says what
      */
     public Limits with(Limit limit, long value) {
-        int narrow = (int) Math.max(Integer.MIN_VALUE, Math.min(Integer.MAX_VALUE, value));
+        limit.requireInRange(value);
+        int narrow = (int) value; // Where an int is wanted, the range is that of an int.
         return new Limits(
                 limit == Limit.KEY_BYTES ? narrow : keyBytes,
                 limit == Limit.VALUE_BYTES ? narrow : valueBytes,
@@ -174,11 +180,5 @@ public record Limits(
 
     private Result.Refused checkCount(int keys) {
         return keys <= requestKeys ? null : new Result.Refused(Limit.REQUEST_KEYS, keys, requestKeys);
-    }
-
-    private static void requireWithin(String name, long value, long min, long max) {
-        if (value < min || value > max) {
-            throw new IllegalArgumentException(name + " must be from " + min + " to " + max + ", not " + value);
-        }
     }
 }

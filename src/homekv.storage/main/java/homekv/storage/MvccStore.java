@@ -58,6 +58,9 @@ public final class MvccStore implements AutoCloseable {
     /** A version that is ready to be linked to its chain. */
     record Staged(Bytes key, VersionChain chain, Version version) {}
 
+    /** The reason of a store that has been closed. */
+    private static final Throwable CLOSED = new Throwable("closed");
+
     private final Limits limits;
     private final LongSupplier nanoClock;
     private final ConcurrentSkipListMap<Bytes, VersionChain> chains = new ConcurrentSkipListMap<>();
@@ -72,7 +75,7 @@ public final class MvccStore implements AutoCloseable {
     final ReentrantLock turn = new ReentrantLock();
 
     /** Why the store takes no more commands, or null. The writer's own. */
-    private IllegalStateException stopped;
+    private Throwable stopped;
 
     /** An empty store. Closing it ends the thread that reclaims in the background. */
     public MvccStore(Limits limits) {
@@ -155,14 +158,22 @@ public final class MvccStore implements AutoCloseable {
      */
     Result.Refused admit(Command command) {
         requireTurn();
+        requireGoing();
         if (!(command instanceof Command.Set set)) {
             return null;
         }
-        long addedBytes = 0;
+        boolean puts = false;
+        long neededBytes = 0;
         for (Write write : set.writes()) {
-            addedBytes += write instanceof Write.Put put ? reclaimer.addedBytes(put.key(), put.value(), null) : 0;
+            switch (write) {
+                case Write.Put put -> {
+                    puts = true;
+                    neededBytes += reclaimer.addedBytes(put.key(), put.value(), null);
+                }
+                case Write.Delete delete -> neededBytes += Reclaimer.DELETION_BYTES;
+            }
         }
-        if (addedBytes == 0 || reclaimer.heldBytes() + addedBytes <= limits.memoryBytes()) {
+        if (!puts || reclaimer.heldBytes() + neededBytes <= limits.memoryBytes()) {
             return null;
         }
         return admitExactly(lastWrites(set.writes()));
@@ -172,13 +183,20 @@ public final class MvccStore implements AutoCloseable {
     private Result.Refused admitExactly(Iterable<Write> writes) {
         long addedBytes = 0;
         long replacedBytes = 0;
+        long waitingBytes = 0; // What it takes besides while snapshots keep what is replaced.
         for (Write write : writes) {
             VersionChain chain = chains.get(write.key());
             Version newest = chain == null ? null : chain.newest;
             replacedBytes += reclaimer.replacedBytes(newest);
-            addedBytes += write instanceof Write.Put put ? reclaimer.addedBytes(put.key(), put.value(), newest) : 0;
+            switch (write) {
+                case Write.Put put -> {
+                    addedBytes += reclaimer.addedBytes(put.key(), put.value(), newest);
+                    waitingBytes += newest == null ? 0 : Footprint.PENDING_BYTES;
+                }
+                case Write.Delete delete -> waitingBytes += Version.isLive(newest) ? Reclaimer.DELETION_BYTES : 0;
+            }
         }
-        long heldBytes = reclaimer.makeRoom(addedBytes);
+        long heldBytes = reclaimer.makeRoom(addedBytes, replacedBytes, waitingBytes);
         return heldBytes <= limits.memoryBytes() || addedBytes <= replacedBytes
                 ? null
                 : new Result.Refused(Limit.MEMORY_BYTES, heldBytes, limits.memoryBytes());
@@ -190,14 +208,12 @@ public final class MvccStore implements AutoCloseable {
      */
     Result.Applied apply(Command command) {
         requireTurn();
-        if (stopped != null) {
-            throw new IllegalStateException(stopped.getMessage(), stopped.getCause());
-        }
+        requireGoing();
         Batch batch = stage(command);
         commit(batch);
         try {
             reclaimer.committed(batch.staged, batch.count);
-        } catch (OutOfMemoryError e) {
+        } catch (OutOfMemoryError | StackOverflowError e) {
             reclaimer.sweepWholeMap(); // The command is committed; what was not reclaimed now is reclaimed later.
         }
         return batch.result;
@@ -209,7 +225,7 @@ public final class MvccStore implements AutoCloseable {
                 case Command.Set set -> new Batch(set);
                 case Command.Del del -> new Batch(del);
             };
-        } catch (OutOfMemoryError | StackOverflowError e) {
+        } catch (Throwable e) {
             reclaimer.sweepWholeMap(); // Takes the empty chains out again.
             throw e;
         }
@@ -302,10 +318,8 @@ public final class MvccStore implements AutoCloseable {
             }
             published = batch.next;
         } catch (Throwable e) {
-            stopped = new IllegalStateException(
-                    "the store has stopped, because a command failed half-way: " + e
-                            + "; it can still be read, as it was before that command",
-                    e);
+            stopped = e; // Plain stores: there may be neither heap nor stack for anything else.
+            reclaimer.frozen = true;
             throw e;
         }
     }
@@ -336,6 +350,17 @@ public final class MvccStore implements AutoCloseable {
         return lastByKey.size() == writes.size() ? writes : lastByKey.values();
     }
 
+    private void requireGoing() {
+        if (stopped != null) {
+            throw stopped == CLOSED
+                    ? new IllegalStateException("the store has been closed")
+                    : new IllegalStateException(
+                            "the store has stopped, because a command failed half-way: " + stopped
+                                    + "; it can still be read, as it was before that command",
+                            stopped);
+        }
+    }
+
     private void requireTurn() {
         if (!turn.isHeldByCurrentThread()) {
             throw new AssertionError("S8: a command outside of the writer's turn");
@@ -348,7 +373,7 @@ public final class MvccStore implements AutoCloseable {
         reclaimer.close();
         turn.lock();
         try {
-            stopped = new IllegalStateException("the store has been closed");
+            stopped = stopped == null ? CLOSED : stopped;
         } finally {
             turn.unlock();
         }

@@ -57,12 +57,12 @@ final class OpenSnapshots {
 
     /** Takes a slot for the snapshot; false if as many are open as may be. */
     boolean add(Snapshot snapshot) {
-        int probe = (int) (Thread.currentThread().threadId() & Integer.MAX_VALUE);
+        long probe = Thread.currentThread().threadId();
         int earlierSlots = 0;
         for (int i = 0; earlierSlots < capacity; i++) {
             Block block = block(i, earlierSlots);
+            snapshot.blockIndex = i;
             if (addTo(block, i > 0, probe, snapshot)) {
-                snapshot.blockIndex = i;
                 return true;
             }
             earlierSlots += block.size;
@@ -70,16 +70,18 @@ final class OpenSnapshots {
         return false;
     }
 
-    private static boolean addTo(Block block, boolean counted, int probe, Snapshot snapshot) {
+    private static boolean addTo(Block block, boolean counted, long probe, Snapshot snapshot) {
         if (counted && block.taken.incrementAndGet() > block.size) {
             block.taken.decrementAndGet();
             return false;
         }
         for (int i = 0; i < block.size; i++) {
-            int slot = (probe + i) % block.size * SLOT_STRIDE;
-            if (block.slots.get(slot) == null && block.slots.compareAndSet(slot, null, snapshot)) {
-                snapshot.slot = slot;
-                return true;
+            int slot = (int) ((probe + i) % block.size) * SLOT_STRIDE;
+            if (block.slots.get(slot) == null) {
+                snapshot.slot = slot; // Before others can find it, since whoever does may expire it at once.
+                if (block.slots.compareAndSet(slot, null, snapshot)) {
+                    return true;
+                }
             }
         }
         if (counted) {
@@ -160,7 +162,7 @@ final class OpenSnapshots {
         for (int i = 0; (block = blocks.get(i)) != null; i++) {
             for (int slot = 0; slot < block.slots.length(); slot += SLOT_STRIDE) {
                 Snapshot snapshot = block.slots.get(slot);
-                if (snapshot != null && snapshot.expirable) {
+                if (snapshot != null && snapshot.expirable && snapshot.isOpen()) {
                     expirable.add(snapshot);
                 }
             }

@@ -1,6 +1,6 @@
 package homekv.storage;
 
-import java.util.Comparator;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -35,6 +35,9 @@ final class Reclaimer implements AutoCloseable {
 
     /** How many chains are looked at before other writers have their turn. */
     private static final int SWEEP_BATCH = 1_000;
+
+    /** What a deletion may add to the account while snapshots keep what it deletes. */
+    static final long DELETION_BYTES = Footprint.VERSION_OVERHEAD_BYTES + Footprint.PENDING_BYTES;
 
     private static final long MIN_PAUSE_NANOS = 20_000_000;
 
@@ -73,11 +76,17 @@ final class Reclaimer implements AutoCloseable {
     private final LinkedHashMap<Bytes, VersionChain> pending = new LinkedHashMap<>();
     private boolean wholeSweepDue;
 
+    /** Set when the store stops half-way through a command: what is newest may not be published, so nothing is dropped. */
+    boolean frozen;
+
     /** Where the walk over the whole map goes on; null: at its beginning. */
     private Bytes wholeSweepFrom;
 
     /** How many waiting chains have yet to be looked at before expiring more snapshots can be judged necessary. */
     private int lookBeforeExpiring;
+
+    /** Whether history is over its limit, and chains are being looked at because of it. */
+    private boolean overHistory;
 
     Reclaimer(
             ConcurrentSkipListMap<Bytes, VersionChain> chains,
@@ -119,10 +128,19 @@ final class Reclaimer implements AutoCloseable {
         return Version.isLive(newest) ? footprint.versionBytes(newest.value) : 0;
     }
 
-    /** The account with {@code addedBytes} more, after dropping what can be dropped if that is over the limit. */
-    long makeRoom(long addedBytes) {
-        long allowedBytes = limits.memoryBytes() - addedBytes;
-        if (held() > allowedBytes && liveBytes <= allowedBytes) {
+    /**
+     * What the account comes to with a command, after dropping what can be dropped if that is over the limit.
+     *
+     * @param addedBytes what it writes
+     * @param replacedBytes what that replaces
+     * @param waitingBytes what it costs besides, as long as snapshots keep what is replaced
+     */
+    long makeRoom(long addedBytes, long replacedBytes, long waitingBytes) {
+        long allowedBytes = limits.memoryBytes() - addedBytes - waitingBytes;
+        if (held() <= allowedBytes) {
+            return held() + addedBytes + waitingBytes;
+        }
+        if (liveBytes + addedBytes - replacedBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
             openSnapshots.scan();
             sweep(pending.size());
             while (held() > allowedBytes && expireOldest()) {
@@ -130,7 +148,7 @@ final class Reclaimer implements AutoCloseable {
             }
             show();
         }
-        return held() + addedBytes;
+        return held() + addedBytes - replacedBytes;
     }
 
     private long held() {
@@ -160,15 +178,16 @@ final class Reclaimer implements AutoCloseable {
 
     /** Takes a version out of the account that was not the newest one of a live key. */
     private void drop(Version version) {
+        long bytes = footprint.versionBytes(version.value);
         versions--;
-        supersededBytes -= footprint.versionBytes(version.value);
+        supersededBytes -= bytes;
     }
 
     /** Drops what a command that has just been published replaces, as far as no open snapshot needs it. */
     void committed(MvccStore.Staged[] staged, int count) {
         openSnapshots.scan();
         for (int i = 0; i < count; i++) {
-            reclaim(staged[i].key(), staged[i].chain());
+            reclaim(staged[i].key(), false, staged[i].chain());
         }
         if (sweepNeeded) {
             sweep(SWEPT_PER_WRITTEN_KEY * count);
@@ -180,7 +199,7 @@ final class Reclaimer implements AutoCloseable {
     private void show() {
         shownVersions = versions;
         shownHeldBytes = held();
-        boolean needed = wholeSweepDue || !pending.isEmpty();
+        boolean needed = !frozen && (wholeSweepDue || !pending.isEmpty());
         if (needed != sweepNeeded) {
             sweepNeeded = needed;
             LockSupport.unpark(sweeper);
@@ -198,10 +217,13 @@ final class Reclaimer implements AutoCloseable {
 
     /** Looks at up to {@code maxChains} waiting chains again; the open snapshots have been scanned. */
     private void sweep(int maxChains) {
+        if (frozen) {
+            return;
+        }
         for (int i = Math.min(maxChains, pending.size()); i > 0; i--) {
             Map.Entry<Bytes, VersionChain> first = pending.pollFirstEntry();
             lookBeforeExpiring--;
-            reclaim(first.getKey(), first.getValue());
+            reclaim(first.getKey(), true, first.getValue());
         }
         if (wholeSweepDue) {
             sweepMap(maxChains);
@@ -216,26 +238,35 @@ final class Reclaimer implements AutoCloseable {
                 wholeSweepFrom = entry.getKey();
                 return;
             }
-            reclaim(entry.getKey(), entry.getValue());
+            reclaim(entry.getKey(), true, entry.getValue());
         }
         wholeSweepDue = false;
         wholeSweepFrom = null;
     }
 
     /** Drops what it can of one chain, of the whole key if it may, and queues the chain if something has to wait. */
-    private void reclaim(Bytes key, VersionChain chain) {
-        Version newest = chain.newest;
-        if (newest != null && newest.older != null) {
-            cut(newest);
-        }
-        boolean empty = newest == null || newest.isTombstone() && newest.older == null;
-        if (empty) {
-            remove(key, chain);
-        }
-        if (!empty && newest.older != null) {
-            pending.putIfAbsent(key, chain);
-        } else if (!pending.isEmpty()) {
-            pending.remove(key);
+    private void reclaim(Bytes key, boolean mapsOwnKey, VersionChain chain) {
+        try {
+            Version newest = chain.newest;
+            if (newest != null && newest.older != null) {
+                cut(newest);
+            }
+            boolean empty = newest == null || newest.isTombstone() && newest.older == null;
+            if (empty) {
+                remove(key, chain);
+            }
+            if (!empty && newest.older != null) {
+                if (pending.get(key) != chain) {
+                    // The map's own key: the command's would be a second copy, which nobody accounts for.
+                    pending.put(mapsOwnKey ? key : chains.ceilingKey(key), chain);
+                }
+            } else if (!pending.isEmpty()) {
+                pending.remove(key);
+            }
+        } catch (Throwable e) {
+            wholeSweepDue = true; // It may be neither clean nor waiting now.
+            wholeSweepFrom = null;
+            throw e;
         }
     }
 
@@ -255,41 +286,43 @@ final class Reclaimer implements AutoCloseable {
             while (next != null && (pin == openSnapshots.pinnedCount() || next.revision > openSnapshots.pinned(pin))) {
                 drop(next);
                 next = next.older;
+                kept.older = next;
             }
-            kept.older = next;
             if (!kept.isTombstone()) {
                 lastLive = kept;
             }
             kept = next;
         }
-        for (Version tombstone = lastLive.older; tombstone != null; tombstone = tombstone.older) {
-            drop(tombstone);
+        while (lastLive.older != null) {
+            drop(lastLive.older);
+            lastLive.older = lastLive.older.older;
         }
-        lastLive.older = null;
     }
 
     private void remove(Bytes key, VersionChain chain) {
-        try {
-            chains.remove(key, chain);
-        } catch (OutOfMemoryError e) {
-            if (chains.containsKey(key)) {
-                throw e;
-            }
-            // Removed: only the map's tidying of its index was cut short, and it repeats that by itself.
-        }
         if (chain.newest != null) {
+            long keyBytes = footprint.keyBytes(key.length());
             drop(chain.newest);
-            liveBytes -= footprint.keyBytes(key.length());
+            liveBytes -= keyBytes;
+            chain.newest = null; // Absent as before, whether or not the map gets rid of it now.
         }
+        chains.remove(key, chain);
     }
 
     // ---- Expiring ----
 
     private void keepHistoryLimit() {
-        if (history() > limits.historyBytes()) {
-            if (lookBeforeExpiring <= 0 && expireOldest()) {
-                lookBeforeExpiring = pending.size();
-            }
+        if (history() <= limits.historyBytes()) {
+            overHistory = false;
+            return;
+        }
+        if (!overHistory) {
+            overHistory = true;
+            lookBeforeExpiring = pending.size(); // Perhaps nobody needs it any more.
+        }
+        sweep(SWEEP_BATCH);
+        if (lookBeforeExpiring <= 0 && history() > limits.historyBytes() && expireOldest()) {
+            lookBeforeExpiring = pending.size();
             sweep(SWEEP_BATCH);
         }
     }
@@ -297,8 +330,17 @@ final class Reclaimer implements AutoCloseable {
     /** Expires the older half of the snapshots that may be; false if there is none. Scans again. */
     private boolean expireOldest() {
         List<Snapshot> candidates = openSnapshots.expirable();
-        candidates.sort(Comparator.comparingLong(Snapshot::revision));
-        candidates.subList(0, (candidates.size() + 1) / 2).forEach(Snapshot::expire);
+        long[] revisions = new long[candidates.size()]; // One reading each: those being opened still move.
+        for (int i = 0; i < revisions.length; i++) {
+            revisions[i] = candidates.get(i).revision();
+        }
+        long[] sorted = revisions.clone();
+        Arrays.sort(sorted);
+        for (int i = 0; i < revisions.length; i++) {
+            if (revisions[i] <= sorted[(sorted.length - 1) / 2]) {
+                candidates.get(i).expire();
+            }
+        }
         openSnapshots.scan();
         return !candidates.isEmpty();
     }
@@ -320,7 +362,7 @@ final class Reclaimer implements AutoCloseable {
         expireAged();
         long heldNanos = 0;
         int left = Integer.MAX_VALUE;
-        while (left > 0) {
+        while (left > 0 && !frozen) {
             turn.lock();
             try {
                 long startNanos = System.nanoTime();
@@ -342,14 +384,14 @@ final class Reclaimer implements AutoCloseable {
     private void sweepInBackground() {
         long heldNanos = 0;
         while (!closed) {
-            if (!sweepNeeded) {
-                LockSupport.park(this);
-                continue;
-            }
-            pauseUnless(() -> closed, Math.max(MIN_PAUSE_NANOS, heldNanos));
-            pauseUnless(() -> closed || snapshotEnded, PAUSE_PER_ROUND * heldNanos);
-            snapshotEnded = false;
             try {
+                if (!sweepNeeded) {
+                    LockSupport.park(this);
+                    continue;
+                }
+                pauseUnless(() -> closed, Math.max(MIN_PAUSE_NANOS, heldNanos));
+                pauseUnless(() -> closed || snapshotEnded, PAUSE_PER_ROUND * heldNanos);
+                snapshotEnded = false;
                 heldNanos = sweepRound();
             } catch (OutOfMemoryError e) {
                 heldNanos = 0; // Nothing is lost by it: the next round looks at the same chains.

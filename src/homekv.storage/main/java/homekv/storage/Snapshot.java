@@ -135,6 +135,11 @@ public final class Snapshot implements AutoCloseable {
         end(State.CLOSED);
     }
 
+    /** Whether nobody has begun to end it. */
+    boolean isOpen() {
+        return state == State.OPEN;
+    }
+
     /** Ends the snapshot against its owner's will. */
     void expire() {
         end(State.EXPIRED);

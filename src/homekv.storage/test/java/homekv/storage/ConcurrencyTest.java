@@ -1,0 +1,299 @@
+package homekv.storage;
+
+import static homekv.storage.Harness.ROOMY;
+import static homekv.storage.Harness.delete;
+import static homekv.storage.Harness.key;
+import static homekv.storage.Harness.number;
+import static homekv.storage.Harness.put;
+import static homekv.storage.Harness.value;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.SplittableRandom;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.Test;
+
+/** Readers, writers and sweeps at full speed, with values from which a reader can tell what it must see: S2, S4, S6. */
+class ConcurrencyTest {
+    // ---- Bank ----
+
+    private static final int ACCOUNTS = 20;
+    private static final int TELLERS = 2;
+    private static final long TOTAL = 100L * ACCOUNTS;
+
+    /** S2, S4: tellers move amounts between accounts, and the sum is the same in every snapshot. */
+    @Test
+    void theSumOverAllAccountsNeverChangesInAnySnapshot() throws Exception {
+        int transfers = Harness.count(20_000, 1_000_000);
+        int audits = Harness.count(15_000, 500_000);
+        Harness.seeded(1, random -> {
+            List<Bytes> accounts = MvccStoreTest.keys(ACCOUNTS);
+            try (Harness kv = new Harness(ROOMY, true)) {
+                kv.applied(new Command.Set(accounts.stream()
+                        .map(account -> put(account, value(100)))
+                        .toList()));
+                try (Snapshot opening = kv.store.snapshot();
+                        Harness.Crew crew = new Harness.Crew()) {
+                    for (int teller = 0; teller < TELLERS; teller++) {
+                        SplittableRandom own = random.split();
+                        int first = teller;
+                        crew.start(() -> {
+                            for (int i = 0; i < transfers && !crew.failed(); i++) {
+                                transfer(kv, own, first);
+                            }
+                        });
+                    }
+                    crew.startVirtual(() -> {
+                        for (int i = 0; i < audits && !crew.failed(); i++) {
+                            assertEquals(TOTAL, sum(kv.store.get(accounts).entries()));
+                        }
+                    });
+                    crew.startVirtual(() -> {
+                        for (int i = 0; i < audits && !crew.failed(); i++) {
+                            try (Snapshot snapshot = kv.store.snapshot()) {
+                                List<Entry> entries = new ArrayList<>();
+                                for (Bytes account : accounts) {
+                                    entries.add(snapshot.get(account));
+                                }
+                                assertEquals(TOTAL, sum(entries));
+                                assertEquals(entries, snapshot.get(accounts));
+                            }
+                        }
+                    });
+                    crew.start(() -> {
+                        for (int i = 0; i < audits / 50 && !crew.failed(); i++) {
+                            kv.store.sweep();
+                            assertEquals(TOTAL, sum(opening.get(accounts)));
+                        }
+                    });
+                }
+                kv.assertNothingHeldButLiveKeys();
+                assertEquals(TOTAL, sum(kv.store.get(accounts).entries()));
+            }
+        });
+    }
+
+    /** Between two accounts that no other teller touches. One that is empty is deleted. */
+    private static void transfer(Harness kv, SplittableRandom random, int teller) {
+        int from = random.nextInt(ACCOUNTS / TELLERS) * TELLERS + teller;
+        int to = random.nextInt(ACCOUNTS / TELLERS) * TELLERS + teller;
+        if (from == to) {
+            return;
+        }
+        List<Entry> entries = kv.store.get(List.of(key(from), key(to))).entries();
+        long balance = balance(entries.get(0));
+        long amount = random.nextBoolean() ? balance : random.nextLong(balance + 1);
+        kv.applied(Harness.set(
+                balance == amount ? delete(key(from)) : put(key(from), value(balance - amount)),
+                put(key(to), value(balance(entries.get(1)) + amount))));
+    }
+
+    private static long balance(Entry entry) {
+        return entry == null ? 0 : number(entry);
+    }
+
+    private static long sum(List<Entry> entries) {
+        return entries.stream().mapToLong(ConcurrencyTest::balance).sum();
+    }
+
+    // ---- Pins ----
+
+    /*
+     * The command of revision n puts n into key 0, and into key i when n is a multiple of its period i + 1; it deletes
+     * key i half a period later. So what a snapshot at revision r must see follows from r alone.
+     */
+
+    private static final int KEYS = 6;
+    private static final List<Bytes> ALL = MvccStoreTest.keys(KEYS);
+
+    private static Command command(long revision) {
+        List<Write> writes = new ArrayList<>();
+        for (int i = 0; i < KEYS; i++) {
+            long phase = revision % (i + 1);
+            if (phase == 0) {
+                writes.add(put(ALL.get(i), value(revision)));
+            } else if (phase == (i + 1) / 2) {
+                writes.add(delete(ALL.get(i)));
+            }
+        }
+        return new Command.Set(writes);
+    }
+
+    private static Entry expected(int i, long revision) {
+        long written = revision - revision % (i + 1);
+        if (written == 0 || i > 0 && revision % (i + 1) >= (i + 1) / 2) {
+            return null;
+        }
+        return new Entry(ALL.get(i), value(written), i == 0 ? 1 : written, written, i == 0 ? written : 1);
+    }
+
+    private static void assertExact(Snapshot snapshot) {
+        long revision = snapshot.revision();
+        for (int i = 0; i < KEYS; i++) {
+            Entry expected = expected(i, revision);
+            Entry actual = snapshot.get(ALL.get(i));
+            if (!Objects.equals(expected, actual)) {
+                throw new AssertionError("key " + i + " at " + revision + ": " + actual + " and not " + expected);
+            }
+        }
+    }
+
+    /** Whoever has the turn knows which revision is next. */
+    private static void applyNext(Harness kv) {
+        kv.store.turn.lock();
+        try {
+            long revision = kv.store.counters().revision() + 1;
+            Command command = command(revision);
+            assertEquals(null, kv.store.admit(command));
+            assertEquals(revision, kv.store.apply(command).revision());
+        } finally {
+            kv.store.turn.unlock();
+        }
+    }
+
+    /** S4, the pin protocol: a snapshot that has just been opened beside a writer that drops what nobody pins. */
+    @Test
+    void aSnapshotReadsItsRevisionExactlyHoweverItsOpeningMeetsTheWriter() throws Exception {
+        int readers = 24;
+        int reads = Harness.count(2_500, 100_000);
+        // Fewer slots in the first block than readers hold, so that later blocks come and go, too.
+        try (Harness kv = new Harness(ROOMY.with(Limit.OPEN_SNAPSHOTS, 4 * readers), true)) {
+            AtomicInteger reading = new AtomicInteger(readers);
+            try (Harness.Crew crew = new Harness.Crew()) {
+                for (int writer = 0; writer < 2; writer++) {
+                    crew.start(() -> {
+                        while (reading.get() > 0 && !crew.failed()) {
+                            applyNext(kv);
+                        }
+                    });
+                }
+                for (int reader = 0; reader < readers; reader++) {
+                    int held = reader % 3;
+                    crew.startVirtual(() -> {
+                        try {
+                            List<Snapshot> open = new ArrayList<>();
+                            for (int i = 0; i < reads && !crew.failed(); i++) {
+                                Snapshot snapshot = kv.store.snapshot();
+                                assertExact(snapshot);
+                                open.add(snapshot);
+                                if (i % 16 == 0) {
+                                    Thread.yield(); // Others open theirs while this one stays open.
+                                }
+                                if (open.size() > held) {
+                                    Snapshot oldest = open.remove(0);
+                                    assertExact(oldest);
+                                    oldest.close();
+                                }
+                            }
+                            open.forEach(Snapshot::close);
+                        } finally {
+                            reading.decrementAndGet();
+                        }
+                    });
+                }
+            }
+            kv.assertNothingHeldButLiveKeys();
+        }
+    }
+
+    /** S4: the store's own reads take the same way. */
+    @Test
+    void aReadOfThePresentIsExactHoweverItMeetsTheWriter() throws Exception {
+        int readers = 4;
+        int reads = Harness.count(20_000, 1_000_000);
+        try (Harness kv = new Harness(ROOMY)) {
+            AtomicInteger reading = new AtomicInteger(readers);
+            try (Harness.Crew crew = new Harness.Crew()) {
+                crew.start(() -> {
+                    while (reading.get() > 0 && !crew.failed()) {
+                        applyNext(kv);
+                    }
+                });
+                for (int reader = 0; reader < readers; reader++) {
+                    crew.startVirtual(() -> {
+                        try {
+                            for (int i = 0; i < reads && !crew.failed(); i++) {
+                                Reading all = kv.store.get(ALL);
+                                for (int k = 0; k < KEYS; k++) {
+                                    assertEquals(
+                                            expected(k, all.revision()),
+                                            all.entries().get(k));
+                                }
+                                Thread.yield();
+                            }
+                        } finally {
+                            reading.decrementAndGet();
+                        }
+                    });
+                }
+            }
+            assertEquals((long) readers * reads, kv.store.counters().gets());
+            kv.assertNothingHeldButLiveKeys();
+        }
+    }
+
+    /**
+     * S4: snapshots expire while they are opened, read and closed. What they answer is right or an error, and a slot
+     * is given back once: never two, which takes away the pin of another snapshot, and never none.
+     */
+    @Test
+    void snapshotsThatExpireWhileTheyAreOpenedAndClosedNeitherAnswerWrongNorLoseSlots() throws Exception {
+        int readers = 8;
+        int reads = Harness.count(60_000, 500_000);
+        int slots = 3 * readers;
+        AtomicInteger expired = new AtomicInteger();
+        Limits limits = ROOMY.with(Limit.OPEN_SNAPSHOTS, slots).with(Limit.HISTORY_BYTES, 300);
+        try (Harness kv = new Harness(limits)) {
+            AtomicInteger reading = new AtomicInteger(readers + 1);
+            try (Harness.Crew crew = new Harness.Crew()) {
+                crew.start(() -> {
+                    while (reading.get() > 0 && !crew.failed()) {
+                        applyNext(kv);
+                    }
+                });
+                crew.start(() -> {
+                    try {
+                        for (int i = 0; i < reads && !crew.failed(); i++) {
+                            // Never expires, so always exact, unless somebody else gives its slot back.
+                            Reading all = kv.store.get(ALL);
+                            for (int k = 0; k < KEYS; k++) {
+                                assertEquals(
+                                        expected(k, all.revision()),
+                                        all.entries().get(k));
+                            }
+                        }
+                    } finally {
+                        reading.decrementAndGet();
+                    }
+                });
+                for (int reader = 0; reader < readers; reader++) {
+                    crew.startVirtual(() -> {
+                        try {
+                            for (int i = 0; i < reads && !crew.failed(); i++) {
+                                try (Snapshot snapshot = kv.store.snapshot()) {
+                                    assertExact(snapshot);
+                                    assertExact(snapshot);
+                                } catch (SnapshotExpiredException e) {
+                                    expired.incrementAndGet();
+                                }
+                            }
+                        } finally {
+                            reading.decrementAndGet();
+                        }
+                    });
+                }
+            }
+            List<Snapshot> all = new ArrayList<>();
+            for (int i = 0; i < slots; i++) {
+                all.add(kv.store.snapshot());
+            }
+            assertThrows(IllegalStateException.class, kv.store::snapshot);
+            all.forEach(Snapshot::close);
+            kv.assertNothingHeldButLiveKeys();
+            assertEquals(true, expired.get() > 0, "the schedule made none expire");
+        }
+    }
+}
