@@ -195,7 +195,7 @@ final class LinkImage {
 
         // One short call: what matters is how soon the JVM is up.
         var client = new ArrayList<>(both);
-        client.addAll(List.of("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx512m"));
+        client.addAll(List.of("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx1g"));
         Files.write(image.resolve("lib/hkvctl.jvmargs"), client);
 
         try (var launchers = Files.newDirectoryStream(source.resolveSibling("bin"))) {

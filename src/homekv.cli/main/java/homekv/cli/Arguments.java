@@ -68,7 +68,8 @@ final class Arguments {
             } else {
                 value = null;
             }
-            parsed.put(name, takes, value, nextIsValue);
+            boolean moreBehindDashes = i + 2 < args.size() && args.get(i + 1).equals("--");
+            parsed.put(name, takes, value, nextIsValue || moreBehindDashes);
         }
         return parsed;
     }

@@ -87,7 +87,7 @@ public final class Hkvctl {
             err.println("hkvctl: " + e.getMessage());
             return Program.USAGE;
         } catch (HomeKvException e) {
-            err.println("hkvctl: " + e.getMessage());
+            err.println("hkvctl: " + Text.oneLine(e.getMessage()));
             return e.reason() == HomeKvException.Reason.UNREACHABLE ? Program.UNREACHABLE : Program.REFUSED;
         } catch (IOException e) {
             err.println("hkvctl: cannot write the result: " + e.getMessage());
@@ -112,7 +112,7 @@ public final class Hkvctl {
             throw new UsageException("no command; write get, set, del or metrics, or see --help");
         }
         String command = arguments.has("--cmd") ? arguments.value("--cmd").orElseThrow() : operands.remove(0);
-        String host = arguments.value("--host").orElse(Program.DEFAULT_HOST);
+        String host = Text.utf8(arguments.value("--host").orElse(Program.DEFAULT_HOST));
         int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 1, Program.MAX_PORT);
         Duration timeout = timeout(arguments.value("--timeout").orElse("5s"));
         switch (command) {
@@ -143,8 +143,10 @@ public final class Hkvctl {
                 }
             }
             default ->
-                throw new UsageException(
-                        "unknown command " + Text.show(command) + "; write get, set, del or metrics, or see --help");
+                throw new UsageException((arguments.has("--cmd") || !arguments.has("--keys") && !arguments.has("--kvs")
+                                ? "unknown command " + Text.show(command)
+                                : "no command")
+                        + "; write get, set, del or metrics, or see --help");
         }
     }
 

@@ -55,7 +55,7 @@ public final class Homekv {
 
     private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");
 
-    private static final Pattern SIZE = Pattern.compile("([0-9]{1,12})([kmgt]?)");
+    private static final Pattern SIZE = Pattern.compile("([0-9]{1,14})([kmgt]?)");
     private static final long MIN_HEAP_BYTES = 64 << 20;
 
     /** How long calls under way may take to finish when the server stops. */
@@ -220,13 +220,8 @@ public final class Homekv {
     private static Limits limits(Arguments arguments) throws UsageException {
         Limits limits = Limits.defaults().withHeapRegionBytes(heapRegionBytes());
         for (Limit limit : SET_BY_FLAGS) {
-            String flag = HomeKvServer.flag(limit);
-            long value = arguments.number(flag, limits.get(limit), 0, Long.MAX_VALUE);
-            try {
-                limits = limits.with(limit, value);
-            } catch (IllegalArgumentException e) {
-                throw new UsageException(flag + ": " + e.getMessage());
-            }
+            long value = arguments.number(HomeKvServer.flag(limit), limits.get(limit), limit.min(), limit.max());
+            limits = limits.with(limit, value);
         }
         return limits;
     }

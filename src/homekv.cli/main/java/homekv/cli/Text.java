@@ -3,6 +3,7 @@ package homekv.cli;
 import homekv.storage.Bytes;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
+import java.util.HexFormat;
 
 /**
  * How keys and values are shown and given: UTF-8 text as it is, any other byte and any control character as
@@ -15,6 +16,8 @@ import java.nio.charset.StandardCharsets;
  * <p>Text that was typed and text that is printed are both bytes, one {@code char} a byte (Latin-1).
  */
 final class Text {
+    private static final HexFormat HEX = HexFormat.of();
+
     private Text() {}
 
     /** The bytes that {@code typed} stands for. */
@@ -43,7 +46,17 @@ final class Text {
 
     /** Anything typed, as it is shown in a message: nothing in it can disturb a terminal. */
     static String show(String typed) {
-        return new String(show(typed, false).getBytes(StandardCharsets.ISO_8859_1), StandardCharsets.UTF_8);
+        return typed.isEmpty() ? "''" : utf8(show(typed, false));
+    }
+
+    /** A message of any origin as one line that cannot disturb a terminal. */
+    static String oneLine(String message) {
+        return utf8(show(new String(message.getBytes(StandardCharsets.UTF_8), StandardCharsets.ISO_8859_1), false));
+    }
+
+    /** The text that {@code typed} has the bytes of. */
+    static String utf8(String typed) {
+        return new String(typed.getBytes(StandardCharsets.ISO_8859_1), StandardCharsets.UTF_8);
     }
 
     private static String latin1(Bytes bytes) {
@@ -59,7 +72,8 @@ final class Text {
             int end = i + Math.max(1, length);
             for (; i < end; i++) {
                 if (escaped) {
-                    shown.append(String.format("\\x%02x", (int) bytes.charAt(i)));
+                    shown.append("\\x");
+                    HEX.toHexDigits(shown, (byte) bytes.charAt(i));
                 } else {
                     shown.append(bytes.charAt(i));
                 }

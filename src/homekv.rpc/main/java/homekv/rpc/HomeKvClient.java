@@ -23,6 +23,8 @@ import io.grpc.netty.NettyChannelBuilder;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.nio.NioIoHandler;
 import io.netty.channel.socket.nio.NioSocketChannel;
+import java.net.URI;
+import java.net.URISyntaxException;
 import java.net.UnknownHostException;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -67,7 +69,7 @@ public final class HomeKvClient implements AutoCloseable {
 
     /** A client of the server at a host and port, which gives every call {@code timeout}. Does not connect yet. */
     public HomeKvClient(String host, int port, Duration timeout) {
-        this.target = Addresses.hostAndPort(host, port);
+        this.target = requireHost(Addresses.hostAndPort(host, port));
         this.timeout = timeout;
         this.eventLoop = new MultiThreadIoEventLoopGroup(
                 1, Thread.ofPlatform().daemon().name("homekv-client").factory(), NioIoHandler.newFactory());
@@ -88,6 +90,9 @@ public final class HomeKvClient implements AutoCloseable {
         GetRequest.Builder request = GetRequest.newBuilder();
         keys.forEach(key -> request.addKeys(unsafeWrap(key)));
         GetResponse response = call(false, timed -> timed.get(request.build()));
+        if (response.getRecordsCount() != keys.size()) {
+            throw wrongAnswer("answered " + keys.size() + " keys with " + response.getRecordsCount() + " records");
+        }
         List<Bytes> values = new ArrayList<>(response.getRecordsCount());
         for (Record record : response.getRecordsList()) {
             values.add(record.hasValue() ? Bytes.unsafeWrap(record.getValue().toByteArray()) : null);
@@ -107,6 +112,9 @@ public final class HomeKvClient implements AutoCloseable {
             request.addRecords(record);
         }
         SetResponse response = call(true, timed -> timed.set(request.build()));
+        if (!response.getSucc()) {
+            throw wrongAnswer("did not carry out the set");
+        }
         return new Written(optional(response.hasRevision(), response.getRevision()), OptionalLong.empty());
     }
 
@@ -115,6 +123,9 @@ public final class HomeKvClient implements AutoCloseable {
         DelRequest.Builder request = DelRequest.newBuilder();
         keys.forEach(key -> request.addKeys(unsafeWrap(key)));
         DelResponse response = call(true, timed -> timed.del(request.build()));
+        if (!response.getSucc()) {
+            throw wrongAnswer("did not carry out the del");
+        }
         return new Written(
                 optional(response.hasRevision(), response.getRevision()),
                 optional(response.hasDeleted(), response.getDeleted()));
@@ -135,28 +146,48 @@ public final class HomeKvClient implements AutoCloseable {
         return values;
     }
 
+    /** Refuses what the channel would take for another address than the one written, or throw at. */
+    private static String requireHost(String target) {
+        try {
+            URI address = new URI("//" + target);
+            if (target.equals(address.getHost() + ":" + address.getPort())) {
+                return target;
+            }
+        } catch (URISyntaxException e) {
+            // Said below.
+        }
+        throw new HomeKvException(
+                HomeKvException.Reason.UNREACHABLE, "no host can have the name in " + target + "; check it", null);
+    }
+
     private <T> T call(boolean write, Function<HomeKvServiceBlockingStub, T> method) {
         try {
-            return method.apply(stub.withDeadlineAfter(timeout.toNanos(), TimeUnit.NANOSECONDS));
+            return method.apply(stub.withDeadlineAfter(timeout));
         } catch (StatusRuntimeException e) {
             throw failure(e, write);
         }
     }
 
+    private HomeKvException wrongAnswer(String what) {
+        return new HomeKvException(HomeKvException.Reason.FAILED, target + " " + what, null);
+    }
+
     private HomeKvException failure(StatusRuntimeException e, boolean write) {
         Status status = e.getStatus();
-        String description = status.getDescription() == null ? status.getCode().name() : status.getDescription();
+        String said = status.getDescription();
+        String description =
+                said == null || said.isBlank() ? "the server answered " + status.getCode() + " without a reason" : said;
+        String maybe = write ? "; the write may or may not have been carried out" : "";
         return switch (status.getCode()) {
             case INVALID_ARGUMENT -> new HomeKvException(HomeKvException.Reason.INVALID, description, e);
             case RESOURCE_EXHAUSTED -> new HomeKvException(HomeKvException.Reason.NO_ROOM, description, e);
             case DEADLINE_EXCEEDED ->
                 new HomeKvException(
                         HomeKvException.Reason.UNREACHABLE,
-                        "no answer from " + target + " within " + timeout.toMillis() + " ms"
-                                + (write ? "; the write may or may not have been carried out" : ""),
+                        "no answer from " + target + " within " + timeout.toMillis() + " ms" + maybe,
                         e);
             case UNAVAILABLE ->
-                new HomeKvException(HomeKvException.Reason.UNREACHABLE, unreachable(status, description), e);
+                new HomeKvException(HomeKvException.Reason.UNREACHABLE, unreachable(status, description + maybe), e);
             default ->
                 new HomeKvException(
                         HomeKvException.Reason.FAILED,
