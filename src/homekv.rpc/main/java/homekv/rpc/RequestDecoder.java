@@ -49,7 +49,7 @@ final class RequestDecoder {
         for (int tag; (tag = in.readTag()) != 0; ) {
             if (tag == KEYS) {
                 checkCount(keys.size(), KEYS);
-                keys.add(key());
+                keys.add(requireNotEmpty(key()));
             } else {
                 skip(tag);
             }
@@ -88,16 +88,17 @@ final class RequestDecoder {
             throw new InvalidProtocolBufferException("the message ends within a record");
         }
         in.popLimit(outerLimit);
-        if (key == null) {
-            throw emptyKey();
-        }
+        requireNotEmpty(key);
         return value == null ? new Write.Delete(key) : new Write.Put(key, value);
     }
 
     private Bytes key() throws IOException, RefusedException {
-        Bytes key = bytes(Limit.KEY_BYTES, limits.keyBytes());
-        if (key.length() == 0) {
-            throw emptyKey();
+        return bytes(Limit.KEY_BYTES, limits.keyBytes());
+    }
+
+    private Bytes requireNotEmpty(Bytes key) throws RefusedException {
+        if (key == null || key.length() == 0) {
+            throw new RefusedException(new Result.Refused(Limit.KEY_BYTES, 0, limits.keyBytes()));
         }
         return key;
     }
@@ -127,9 +128,5 @@ final class RequestDecoder {
             skip(tag);
         }
         throw new RefusedException(new Result.Refused(Limit.REQUEST_KEYS, keys, limits.requestKeys()));
-    }
-
-    private RefusedException emptyKey() {
-        return new RefusedException(new Result.Refused(Limit.KEY_BYTES, 0, limits.keyBytes()));
     }
 }
