@@ -252,7 +252,7 @@ final class Harness implements AutoCloseable {
         AtomicReference<String> output = new AtomicReference<>("");
         try (Crew crew = new Crew()) {
             crew.start(() -> output.set(new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8)));
-            if (!process.waitFor(FULL ? 20 * HANG_SECONDS : HANG_SECONDS, TimeUnit.SECONDS)) {
+            if (!process.waitFor((FULL ? 50 : 5) * HANG_SECONDS, TimeUnit.SECONDS)) {
                 process.destroyForcibly();
             }
         }

@@ -235,7 +235,7 @@ class SmallHeapTest {
         Harness.child(
                 ExhaustedProgram.class,
                 List.of("-Xmx16m", collector, "-XX:-UseGCOverheadLimit"),
-                Integer.toString(Harness.count(6, 1_000)));
+                Integer.toString(Harness.count(4, 1_000)));
     }
 
     /**
@@ -279,7 +279,7 @@ class SmallHeapTest {
             program.checkSwept();
             for (int round = 0; round < rounds; round++) {
                 program.round(true);
-                if (round % 3 == 2) {
+                if (round % 2 == 1) {
                     program.checkSwept();
                 }
             }
