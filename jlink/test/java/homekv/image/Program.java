@@ -3,8 +3,11 @@ package homekv.image;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.io.Reader;
 import java.io.UncheckedIOException;
-import java.nio.file.Files;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -21,29 +24,42 @@ final class Program implements AutoCloseable {
     private static final long PATIENCE_SECONDS = 60;
 
     private final Process process;
-    private final Path out;
-    private final Path err;
+    private final Output out;
+    private final Output err;
 
-    private Program(Process process, Path out, Path err) {
+    private Program(Process process) {
         this.process = process;
-        this.out = out;
-        this.err = err;
+        this.out = new Output(process.getInputStream());
+        this.err = new Output(process.getErrorStream());
+    }
+
+    /** All that has come out of a stream so far. */
+    private static final class Output {
+        private final StringBuffer text = new StringBuffer();
+        private final Thread reader;
+
+        Output(InputStream stream) {
+            reader = Thread.startVirtualThread(() -> read(new InputStreamReader(stream, StandardCharsets.UTF_8)));
+        }
+
+        private void read(Reader stream) {
+            try {
+                var part = new char[8192];
+                for (int length; (length = stream.read(part)) >= 0; ) text.append(part, 0, length);
+            } catch (IOException failure) {
+                text.append(failure);
+            }
+        }
     }
 
     static Program start(Map<String, String> environment, List<String> command) {
         try {
-            Path out = Files.createTempFile("homekv", ".out");
-            Path err = Files.createTempFile("homekv", ".err");
-            out.toFile().deleteOnExit();
-            err.toFile().deleteOnExit();
             var builder = new ProcessBuilder(command)
                     .redirectInput(
-                            ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
-                    .redirectOutput(out.toFile())
-                    .redirectError(err.toFile());
+                            ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()));
             builder.environment().clear();
             builder.environment().putAll(environment);
-            return new Program(builder.start(), out, err);
+            return new Program(builder.start());
         } catch (IOException failure) {
             throw new UncheckedIOException(failure);
         }
@@ -88,6 +104,8 @@ final class Program implements AutoCloseable {
             boolean ended = process.waitFor(PATIENCE_SECONDS, TimeUnit.SECONDS);
             if (!ended) process.destroyForcibly();
             assertTrue(ended, () -> "still running: " + out() + err());
+            out.reader.join();
+            err.reader.join();
             return process.exitValue();
         } catch (InterruptedException interrupted) {
             throw new AssertionError(interrupted);
@@ -101,19 +119,11 @@ final class Program implements AutoCloseable {
     }
 
     String out() {
-        return read(out);
+        return out.text.toString();
     }
 
     String err() {
-        return read(err);
-    }
-
-    private static String read(Path file) {
-        try {
-            return Files.readString(file);
-        } catch (IOException failure) {
-            throw new UncheckedIOException(failure);
-        }
+        return err.text.toString();
     }
 
     @Override

@@ -13,10 +13,10 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 /** Stores in JVMs of their own with heaps so small that what is not dropped or not accounted for kills them: S6, S7, S11. */
 class SmallHeapTest {
@@ -228,13 +228,15 @@ class SmallHeapTest {
 
     // ---- Exhausted ----
 
-    /** S11: the heap runs out again and again, in the middle of commands and sweeps, and nothing is lost by it. */
-    @ParameterizedTest
-    @ValueSource(strings = {"-XX:+UseSerialGC", "-XX:+UseG1GC"})
-    void aHeapThatIsExhaustedAnywhereLosesNothing(String collector) throws Exception {
+    /**
+     * S11: the heap runs out again and again, in the middle of commands and sweeps, and nothing is lost by it. The
+     * collector is the one that gives out the heap to the last few bytes.
+     */
+    @Test
+    void aHeapThatIsExhaustedAnywhereLosesNothing() throws Exception {
         Harness.child(
                 ExhaustedProgram.class,
-                List.of("-Xmx16m", collector, "-XX:-UseGCOverheadLimit"),
+                List.of("-Xmx16m", "-XX:+UseSerialGC"),
                 Integer.toString(Harness.count(4, 1_000)));
     }
 
@@ -277,15 +279,15 @@ class SmallHeapTest {
                 program.round(false);
             }
             program.checkSwept();
-            for (int round = 0; round < rounds; round++) {
+            for (int round = 0; round < rounds || program.failures < rounds; round++) {
+                assertTrue(round < 100 * rounds, "the heap is never exhausted");
                 program.round(true);
                 if (round % 2 == 1) {
                     program.checkSwept();
                 }
             }
             program.checkSwept();
-            System.out.println(program.failures + " commands failed of " + rounds * COMMANDS_A_ROUND);
-            assertTrue(program.failures >= rounds / 2, "the heap is not exhausted often enough");
+            System.out.println(program.failures + " commands failed");
         }
 
         private void round(boolean exhausted) {
