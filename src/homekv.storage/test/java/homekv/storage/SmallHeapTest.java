@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Stores in JVMs of their own with heaps so small that what is not dropped or not accounted for kills them: S6, S7, S11. */
 class SmallHeapTest {
@@ -237,7 +238,7 @@ class SmallHeapTest {
         Harness.child(
                 ExhaustedProgram.class,
                 List.of("-Xmx16m", "-XX:+UseSerialGC"),
-                Integer.toString(Harness.count(4, 1_000)));
+                Integer.toString(Harness.count(4, 150)));
     }
 
     /**
