@@ -80,8 +80,9 @@ final class HomeKvService {
     }
 
     private GetResponse get(List<Bytes> keys, InFlightBytes.Call inFlight) throws RefusedException {
-        Reading reading = store.get(keys);
+        Reading reading = store.read(keys);
         requireRoom(responseBytes(keys, reading), inFlight);
+        store.countGet();
         GetResponse.Builder response = GetResponse.newBuilder().setRevision(reading.revision());
         for (int i = 0; i < keys.size(); i++) {
             Record.Builder record = Record.newBuilder().setKey(unsafeWrap(keys.get(i)));

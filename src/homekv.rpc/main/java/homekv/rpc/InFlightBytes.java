@@ -31,7 +31,7 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
 
     @Override
     public ServerStreamTracer newServerStreamTracer(String fullMethodName, Metadata headers) {
-        return new Call();
+        return new Call(fullMethodName.startsWith(HomeKvService.NAME + "/"));
     }
 
     /** Bytes charged now. Any thread. */
@@ -54,11 +54,18 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
     final class Call extends ServerStreamTracer {
         private static final Context.Key<Call> KEY = Context.key("homekv-in-flight-bytes");
 
+        /** Whether the method takes one message; of others, each has been dealt with when the next one begins. */
+        private final boolean oneMessage;
+
         private final AtomicInteger parties = new AtomicInteger(1);
         private long charged;
         private long receivedBytes;
         private boolean refused;
         private Consumer<Status> onRefusal;
+
+        Call(boolean oneMessage) {
+            this.oneMessage = oneMessage;
+        }
 
         /** The charge of the call that is being started on this thread. */
         static Call current() {
@@ -75,9 +82,14 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
             onRefusal = refuse;
         }
 
-        /** Another message begins; the one before it has been dealt with. */
         @Override
         public void inboundMessage(int sequenceNumber) {
+            if (oneMessage) {
+                if (sequenceNumber > 0) {
+                    refuse(Statuses.wrongMessageCount());
+                }
+                return;
+            }
             reserved.addAndGet(-charged);
             charged = 0;
             receivedBytes = 0;
@@ -98,8 +110,10 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
         }
 
         private void refuse(Status status) {
-            refused = true;
-            onRefusal.accept(status);
+            if (!refused) {
+                refused = true;
+                onRefusal.accept(status);
+            }
         }
 
         /** Charges {@code bytes} more; false if there is no room for them. */

@@ -38,7 +38,8 @@ final class UnaryCall<ResponseT> extends ServerCall.Listener<InputStream> implem
     static final MethodDescriptor.Marshaller<InputStream> UNREAD = new MethodDescriptor.Marshaller<>() {
         @Override
         public InputStream parse(InputStream stream) {
-            return ((Detachable) stream).detach();
+            // What the transport has received is taken from it; a response on its way out has nothing to be taken from.
+            return stream instanceof Detachable received ? received.detach() : stream;
         }
 
         @Override
@@ -62,18 +63,17 @@ final class UnaryCall<ResponseT> extends ServerCall.Listener<InputStream> implem
         this.limits = limits;
         this.method = method;
         inFlight.onRefusal(this::refuse);
-        call.request(2); // One more than there may be, so that a second one is noticed.
+        call.request(2); // One more than there may be, so that a second one is noticed, and refused by inFlight.
     }
 
     // ---- On the transport's thread ----
 
     @Override
     public void onMessage(InputStream message) {
-        if (body == null && !ended) {
-            body = message;
-        } else {
+        if (ended) {
             close(message);
-            refuse(Statuses.wrongMessageCount());
+        } else {
+            body = message;
         }
     }
 

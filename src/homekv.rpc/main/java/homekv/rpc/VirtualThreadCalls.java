@@ -9,6 +9,9 @@ import io.grpc.ServerInterceptor;
 import io.grpc.ServerInterceptors;
 import io.grpc.ServerServiceDefinition;
 import io.grpc.Status;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.util.Set;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.ConcurrentHashMap;
@@ -23,8 +26,10 @@ import java.util.concurrent.LinkedBlockingQueue;
 final class VirtualThreadCalls implements ServerInterceptor {
     private final Set<QueuedCall<?, ?>> open = ConcurrentHashMap.newKeySet();
 
+    /** The service with requests left unread: they are parsed by the call's thread, too. */
     ServerServiceDefinition wrap(BindableService service) {
-        return ServerInterceptors.intercept(service, this);
+        return ServerInterceptors.intercept(
+                ServerInterceptors.useMarshalledMessages(service.bindService(), UnaryCall.UNREAD), this);
     }
 
     @Override
@@ -62,17 +67,26 @@ final class VirtualThreadCalls implements ServerInterceptor {
 
         @Override
         public void run() {
-            try {
-                listener = next.startCall(call, headers);
-                while (!over) {
-                    events.take().run();
+            attempt(() -> listener = next.startCall(call, headers));
+            while (!over) {
+                try {
+                    attempt(events.take());
+                } catch (InterruptedException e) {
+                    throw new AssertionError("nobody interrupts a call", e);
                 }
-            } catch (InterruptedException | RuntimeException e) {
+            }
+            open.remove(this);
+        }
+
+        /** Ends the call if that fails; what happens to it afterwards is not told to the service. */
+        private void attempt(Runnable event) {
+            try {
+                event.run();
+            } catch (RuntimeException e) {
                 if (!ended) {
+                    ended = true;
                     call.close(Statuses.failed(e), new Metadata());
                 }
-            } finally {
-                open.remove(this);
             }
         }
 
@@ -107,7 +121,17 @@ final class VirtualThreadCalls implements ServerInterceptor {
 
         @Override
         public void onMessage(RequestT message) {
-            tell(() -> listener.onMessage(message));
+            // Wrapped as this service is, every message is the stream that the transport has put it in.
+            InputStream body = (InputStream) message;
+            events.add(() -> {
+                try (body) {
+                    if (!ended) {
+                        listener.onMessage(message);
+                    }
+                } catch (IOException e) {
+                    throw new UncheckedIOException("a buffer in memory cannot be closed", e);
+                }
+            });
         }
 
         @Override

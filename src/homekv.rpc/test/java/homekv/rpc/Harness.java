@@ -23,6 +23,8 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.netty.NettyChannelBuilder;
 import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.util.ArrayList;
@@ -38,6 +40,7 @@ import java.util.logging.Handler;
 import java.util.logging.Level;
 import java.util.logging.LogRecord;
 import java.util.logging.Logger;
+import java.util.logging.SimpleFormatter;
 import org.junit.jupiter.api.function.Executable;
 
 /**
@@ -50,19 +53,14 @@ final class Harness implements AutoCloseable {
     static final boolean FULL = Boolean.getBoolean("homekv.full");
 
     /** Long enough that only what hangs reaches it. Being right never depends on it. */
-    static final long HANG_SECONDS = 60;
+    static final long HANG_SECONDS = Long.getLong("homekv.hang", 60);
 
     /** Room for everything. */
     static final Limits ROOMY = Limits.forHeap(1L << 40);
 
-    static {
-        // Every buffer that Netty hands out is tracked; one that is lost is reported in the log once it is collected.
-        System.setProperty("io.netty.leakDetection.level", "paranoid");
-    }
-
     final MvccStore store;
     final HomeKvServer server;
-    private final Troubles troubles = new Troubles();
+    private final Troubles troubles = Troubles.listen();
     private final List<AutoCloseable> clients = new ArrayList<>();
 
     Harness(Limits limits) throws IOException {
@@ -79,16 +77,12 @@ final class Harness implements AutoCloseable {
     }
 
     @Override
-    public void close() {
-        try {
-            for (AutoCloseable client : clients) {
-                client.close();
-            }
-            server.close();
-            server.awaitStop();
-        } catch (Exception e) {
-            throw new AssertionError("cannot be closed", e);
+    public void close() throws Exception {
+        for (AutoCloseable client : clients) {
+            client.close();
         }
+        server.close();
+        server.awaitStop();
         store.close();
         troubles.close();
     }
@@ -277,9 +271,9 @@ final class Harness implements AutoCloseable {
         }
 
         @Override
-        public void close() {
+        public void close() throws InterruptedException {
             for (Thread thread : threads) {
-                while (!failed() && !joined(thread)) {
+                while (!failed() && !thread.join(java.time.Duration.ofSeconds(HANG_SECONDS))) {
                     AssertionError hangs = new AssertionError("a thread hangs");
                     hangs.setStackTrace(thread.getStackTrace());
                     throw hangs;
@@ -287,14 +281,6 @@ final class Harness implements AutoCloseable {
             }
             if (failed()) {
                 throw new AssertionError(failure.get());
-            }
-        }
-
-        private static boolean joined(Thread thread) {
-            try {
-                return thread.join(java.time.Duration.ofSeconds(HANG_SECONDS));
-            } catch (InterruptedException e) {
-                throw new AssertionError(e);
             }
         }
     }
@@ -310,41 +296,58 @@ final class Harness implements AutoCloseable {
 
     // ---- Troubles ----
 
-    /** What went to the log from WARNING on, and what ended a thread. */
+    /**
+     * What went to the log from WARNING on, and what ended a thread. Warnings of gRPC's transport are kept apart: it
+     * warns of much that a client does to its own calls, and homekv shows its log from SEVERE on.
+     */
     static final class Troubles extends Handler {
         private final Queue<String> seen = new ConcurrentLinkedQueue<>();
+        private final Queue<String> warnings = new ConcurrentLinkedQueue<>();
         private final Logger root = Logger.getLogger("");
+        private final Handler[] handlersBefore = root.getHandlers();
         private final Thread.UncaughtExceptionHandler uncaughtBefore = Thread.getDefaultUncaughtExceptionHandler();
 
-        @SuppressWarnings("this-escape")
-        Troubles() {
-            root.addHandler(this);
+        private Troubles() {}
+
+        static Troubles listen() {
+            Troubles troubles = new Troubles();
+            for (Handler handler : troubles.handlersBefore) {
+                troubles.root.removeHandler(handler);
+            }
+            troubles.root.addHandler(troubles);
             Thread.setDefaultUncaughtExceptionHandler(
-                    (thread, e) -> seen.add("thread " + thread + " ended by " + withTrace(e)));
+                    (thread, e) -> troubles.seen.add("thread " + thread + " ended by " + withTrace(e)));
+            return troubles;
         }
 
         @Override
         public void publish(LogRecord record) {
             if (record.getLevel().intValue() >= Level.WARNING.intValue()) {
-                seen.add(record.getLevel() + " " + record.getLoggerName() + ": "
-                        + new java.util.logging.SimpleFormatter().formatMessage(record)
-                        + (record.getThrown() == null ? "" : " " + withTrace(record.getThrown())));
+                String logger = String.valueOf(record.getLoggerName());
+                boolean ofTransport = record.getLevel().equals(Level.WARNING) && logger.startsWith("io.grpc.netty.");
+                (ofTransport ? warnings : seen)
+                        .add(record.getLevel() + " " + logger + ": " + new SimpleFormatter().formatMessage(record)
+                                + (record.getThrown() == null ? "" : " " + withTrace(record.getThrown())));
             }
         }
 
         private static String withTrace(Throwable e) {
-            java.io.StringWriter trace = new java.io.StringWriter();
-            e.printStackTrace(new java.io.PrintWriter(trace));
+            StringWriter trace = new StringWriter();
+            e.printStackTrace(new PrintWriter(trace));
             return trace.toString();
         }
 
         /** What was seen up to now, which is forgotten. */
         List<String> take() {
-            List<String> taken = new ArrayList<>();
-            for (String trouble; (trouble = seen.poll()) != null; ) {
-                taken.add(trouble);
-            }
+            List<String> taken = List.copyOf(seen);
+            seen.removeAll(taken);
             return taken;
+        }
+
+        /** Not even a warning of the transport's. */
+        void assertNone() {
+            assertEquals(List.of(), List.copyOf(seen));
+            assertEquals(List.of(), List.copyOf(warnings));
         }
 
         @Override
@@ -353,6 +356,9 @@ final class Harness implements AutoCloseable {
         @Override
         public void close() {
             root.removeHandler(this);
+            for (Handler handler : handlersBefore) {
+                root.addHandler(handler);
+            }
             Thread.setDefaultUncaughtExceptionHandler(uncaughtBefore);
             assertEquals(List.of(), take(), "logged, or thrown out of a thread");
         }

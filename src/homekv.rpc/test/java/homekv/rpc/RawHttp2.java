@@ -8,12 +8,16 @@ import java.io.BufferedOutputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
+import java.io.EOFException;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
+import java.net.SocketException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -82,8 +86,10 @@ final class RawHttp2 implements AutoCloseable {
     /** A client that gives the server no more room for responses than one has at the start of a stream. */
     boolean slowReader;
 
-    /** A client that does not answer the server's pings. */
+    /** A client that does not answer the server's pings, until it is made to. */
     boolean deaf;
+
+    private final List<byte[]> unansweredPings = new ArrayList<>();
 
     RawHttp2(InetSocketAddress address) throws IOException {
         socket = new Socket(address.getAddress(), address.getPort());
@@ -179,6 +185,23 @@ final class RawHttp2 implements AutoCloseable {
         out.flush();
     }
 
+    /** Sends up to so many bytes on a stream that the server has ended, as far as there is room; returns how many. */
+    int insist(Stream stream, int bytes) throws IOException {
+        int sent = 0;
+        while (sent < bytes) {
+            int part = (int) Math.min(MAX_FRAME_BYTES, Math.min(bytes - sent, Math.min(window, stream.window)));
+            if (part <= 0) {
+                break;
+            }
+            frame(DATA, 0, stream.id, new byte[part]);
+            window -= part;
+            stream.window -= part;
+            sent += part;
+        }
+        out.flush();
+        return sent;
+    }
+
     /** Ends a stream from the client's side. */
     void cancel(Stream stream) throws IOException {
         frame(RST_STREAM, 0, stream.id, ByteBuffer.allocate(4).putInt(CANCEL).array());
@@ -226,17 +249,31 @@ final class RawHttp2 implements AutoCloseable {
         }
     }
 
-    /** Until this returns, the server has read and acted upon all that was sent before. */
-    void roundTrip() throws IOException {
-        int pongs = this.pongs;
-        frame(PING, 0, 0, new byte[8]);
-        out.flush();
-        while (pongs == this.pongs) {
-            read();
+    /** Reads until the server has ended the connection. */
+    void awaitEnd() throws IOException {
+        try {
+            while (true) {
+                read();
+            }
+        } catch (EOFException | SocketException e) {
+            // Ended.
         }
     }
 
-    private int pongs;
+    /** Answers the pings that have been read, and from now on. */
+    void answerPings() throws IOException {
+        deaf = false;
+        for (byte[] ping : unansweredPings) {
+            frame(PING, ACK, 0, ping);
+        }
+        unansweredPings.clear();
+        out.flush();
+    }
+
+    /** When this returns, the server has read and acted upon all that was sent before. Not by a ping: it counts them. */
+    void roundTrip() throws IOException {
+        call("homekv_service.HomeKvService/Metrics", new byte[0]);
+    }
 
     private void read() throws IOException {
         int lengthAndType = in.readInt();
@@ -256,11 +293,11 @@ final class RawHttp2 implements AutoCloseable {
                 }
             }
             case PING -> {
-                if ((flags & ACK) != 0) {
-                    pongs++;
-                } else if (!deaf) {
-                    frame(PING, ACK, 0, payload);
-                    out.flush();
+                if ((flags & ACK) == 0) {
+                    unansweredPings.add(payload);
+                }
+                if (!deaf) {
+                    answerPings();
                 }
             }
             case GOAWAY -> goAways++;

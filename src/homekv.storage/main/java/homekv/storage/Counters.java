@@ -13,7 +13,7 @@ package homekv.storage;
  * @param valueBytes bytes of all live values
  * @param versions versions held: live ones, older ones that open snapshots keep, tombstones not yet reclaimed
  * @param heldBytes the account of the heap that all of this takes, overhead included
- * @param gets reads through {@link MvccStore#get} that were carried out
+ * @param gets reads through {@link MvccStore#get} that were carried out, and reads counted as one
  * @param sets {@link Command.Set} commands that were applied, those that changed nothing included
  * @param dels {@link Command.Del} commands that were applied, those that changed nothing included
  */

@@ -55,11 +55,14 @@ final class OpenSnapshots {
         blocks.set(0, new Block(firstBlockSize));
     }
 
-    /** Takes a slot for the snapshot; false if as many are open as may be. */
+    /**
+     * Takes a slot for the snapshot; false if as many are open as may be. The store's own reads always find one, in
+     * blocks beyond the capacity if need be.
+     */
     boolean add(Snapshot snapshot) {
         long probe = Thread.currentThread().threadId();
         int earlierSlots = 0;
-        for (int i = 0; earlierSlots < capacity; i++) {
+        for (int i = 0; earlierSlots < capacity || !snapshot.expirable; i++) {
             Block block = block(i, earlierSlots);
             snapshot.blockIndex = i;
             if (addTo(block, i > 0, probe, snapshot)) {
@@ -94,7 +97,8 @@ final class OpenSnapshots {
         Block block = blocks.get(index);
         if (block == null) {
             long wanted = (long) firstBlockSize << index;
-            blocks.compareAndSet(index, null, new Block((int) Math.min(wanted, capacity - earlierSlots)));
+            long left = earlierSlots < capacity ? capacity - earlierSlots : firstBlockSize;
+            blocks.compareAndSet(index, null, new Block((int) Math.min(wanted, left)));
             block = blocks.get(index);
         }
         return block;

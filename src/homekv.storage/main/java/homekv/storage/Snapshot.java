@@ -118,7 +118,8 @@ public final class Snapshot implements AutoCloseable {
 
     /**
      * Checked after every read, never before: as long as the state is open after reading, nothing that the read
-     * needed can have been dropped during it (S4). The fence keeps the plain reads of links before this one.
+     * needed can have been dropped during it (S4). The fence keeps the plain reads of links before this one; on
+     * the writer's side, the volatile reads of a fresh scan lie between a change of the state and the first cut.
      */
     private void requireOpen() {
         VarHandle.acquireFence();
