@@ -16,6 +16,7 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.time.Duration;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * A gRPC server of a store: HomeKvService, the standard health service and server reflection, in plain text, without
@@ -40,6 +41,7 @@ public final class HomeKvServer implements AutoCloseable {
 
     private final HealthStatusManager health = new HealthStatusManager();
     private final VirtualThreadCalls otherCalls = new VirtualThreadCalls();
+    private final AtomicBoolean stopping = new AtomicBoolean();
     private final Server server;
 
     /**
@@ -92,7 +94,9 @@ public final class HomeKvServer implements AutoCloseable {
      * been carried out. Returns whether all calls were finished.
      */
     public boolean stop(Duration patience) throws InterruptedException {
-        health.enterTerminalState();
+        if (stopping.compareAndSet(false, true)) {
+            health.enterTerminalState();
+        }
         server.shutdown();
         otherCalls.end(Status.UNAVAILABLE.withDescription("the server is stopping"));
         boolean finished = server.awaitTermination(patience.toNanos(), TimeUnit.NANOSECONDS);

@@ -26,6 +26,9 @@ import java.util.concurrent.LinkedBlockingQueue;
 final class VirtualThreadCalls implements ServerInterceptor {
     private final Set<QueuedCall<?, ?>> open = ConcurrentHashMap.newKeySet();
 
+    /** What calls end with from now on, or null as long as they are welcome. */
+    private volatile Status ending;
+
     /** The service with requests left unread: they are parsed by the call's thread, too. */
     ServerServiceDefinition wrap(BindableService service) {
         return ServerInterceptors.intercept(
@@ -39,11 +42,15 @@ final class VirtualThreadCalls implements ServerInterceptor {
         open.add(queued);
         InFlightBytes.Call.current().onRefusal(queued::end);
         Thread.startVirtualThread(Context.current().wrap(queued));
+        if (ending != null) {
+            queued.end(ending);
+        }
         return queued;
     }
 
-    /** Ends every call, since some (watches of health) would go on for ever. */
+    /** Ends every call, also those that have yet to come, since some (watches of health) would go on for ever. */
     void end(Status status) {
+        ending = status;
         open.forEach(call -> call.end(status));
     }
 
