@@ -56,8 +56,7 @@ final class Arguments {
             String name = equals < 0 ? shortNames.getOrDefault(arg, arg) : arg.substring(0, equals);
             Takes takes = flags.get(name);
             if (takes == null) {
-                throw new UsageException("unknown flag " + Text.show(arg)
-                        + "; --help lists them all, and -- goes before keys that begin with -");
+                throw new UsageException("unknown flag " + Text.show(arg) + "; --help lists them all");
             }
             boolean nextIsValue = i + 1 < args.size() && !beginsLikeFlag(args.get(i + 1));
             String value;

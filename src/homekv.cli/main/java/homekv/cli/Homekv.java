@@ -125,7 +125,7 @@ public final class Homekv {
         Limits limits = limits(arguments);
         InetAddress host = host(arguments.value("--host").orElse(Program.DEFAULT_HOST));
         // Netty reads this once. Its buffers lie outside of the heap and hold what calls under way receive and send.
-        System.setProperty("io.netty.maxDirectMemory", Long.toString(2 * limits.inFlightBytes() + BUFFER_BYTES));
+        System.setProperty("io.netty.maxDirectMemory", Long.toString(3 * limits.inFlightBytes() + BUFFER_BYTES));
         try (MvccStore store = new MvccStore(limits);
                 HomeKvServer server = start(new InetSocketAddress(host, port), store)) {
             Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(server), "homekv-stop"));
@@ -133,7 +133,9 @@ public final class Homekv {
                 err.println("homekv: warning: " + host.getHostAddress()
                         + " can be reached from other machines, and nothing is encrypted or authenticated");
             }
-            out.println("homekv " + Program.version() + " listening on " + Addresses.hostAndPort(server.address()));
+            out.println("homekv " + Program.version() + " listening on "
+                    + Addresses.hostAndPort(
+                            host.getHostAddress(), server.address().getPort()));
             server.awaitStop();
         }
     }

@@ -44,12 +44,12 @@ final class Text {
         return show(latin1(value), false);
     }
 
-    /** Anything typed, as it is shown in a message: nothing in it can disturb a terminal. */
+    /** Anything typed, as it is shown in a message: without control characters. */
     static String show(String typed) {
         return typed.isEmpty() ? "''" : utf8(show(typed, false));
     }
 
-    /** A message of any origin as one line that cannot disturb a terminal. */
+    /** A message of any origin as one line without control characters. */
     static String oneLine(String message) {
         return utf8(show(new String(message.getBytes(StandardCharsets.UTF_8), StandardCharsets.ISO_8859_1), false));
     }

@@ -61,6 +61,8 @@ public final class HomeKvClient implements AutoCloseable {
      */
     public record Written(OptionalLong revision, OptionalLong deleted) {}
 
+    private static final long CLOSE_PATIENCE_MILLIS = 1_000;
+
     private final String target;
     private final Duration timeout;
     private final MultiThreadIoEventLoopGroup eventLoop;
@@ -191,9 +193,16 @@ public final class HomeKvClient implements AutoCloseable {
             default ->
                 new HomeKvException(
                         HomeKvException.Reason.FAILED,
-                        target + " answered " + status.getCode() + ": " + description,
+                        target + " answered " + status.getCode() + ": " + ofForeigner(status.getCode(), description),
                         e);
         };
+    }
+
+    /** Adds a question where this looks like the answer of something else, or of a server without the method. */
+    private static String ofForeigner(Status.Code code, String description) {
+        return code == Status.Code.UNIMPLEMENTED || description.startsWith("http2 exception")
+                ? description.lines().findFirst().orElse("") + "; is it a HomeKV server?"
+                : description;
     }
 
     private String unreachable(Status status, String description) {
@@ -220,6 +229,12 @@ public final class HomeKvClient implements AutoCloseable {
     @Override
     public void close() {
         channel.shutdownNow();
+        try {
+            // The channel still schedules on the event loop until it has ended, which takes a moment.
+            channel.awaitTermination(CLOSE_PATIENCE_MILLIS, TimeUnit.MILLISECONDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
         eventLoop.shutdownGracefully(0, 0, TimeUnit.SECONDS);
     }
 }

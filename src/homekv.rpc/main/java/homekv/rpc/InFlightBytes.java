@@ -101,9 +101,11 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
                 return;
             }
             receivedBytes += bytes;
-            if (receivedBytes > (long) NAMED_EXCESS_FACTOR * limits.requestBytes()) {
+            boolean excessive = receivedBytes > (long) NAMED_EXCESS_FACTOR * limits.requestBytes();
+            boolean hasRoom = !excessive && charge(bytes);
+            if (!hasRoom && receivedBytes > limits.requestBytes()) {
                 refuse(Statuses.requestTooLarge(receivedBytes, limits));
-            } else if (!charge(bytes)) {
+            } else if (!hasRoom) {
                 refuse(Statuses.refused(
                         new Result.Refused(Limit.IN_FLIGHT_BYTES, receivedBytes, limits.inFlightBytes())));
             }

@@ -38,9 +38,13 @@ final class Statuses {
                 Status.RESOURCE_EXHAUSTED.withDescription(over("with this write the store would hold %d bytes", refused)
                         + "; delete something, or start the server with more --memory");
             case IN_FLIGHT_BYTES ->
-                Status.RESOURCE_EXHAUSTED.withDescription(
-                        over("%d bytes find no room beside the other calls under way", refused)
-                                + "; try again, or with less at once");
+                refused.actual() > refused.allowed()
+                        ? Status.RESOURCE_EXHAUSTED.withDescription(
+                                over("%d bytes or more can never find room here", refused)
+                                        + "; send less at once, or start the server with more --memory")
+                        : Status.RESOURCE_EXHAUSTED.withDescription(
+                                over("%d bytes find no room beside the other calls under way", refused)
+                                        + "; try again, or with less at once");
             case HISTORY_BYTES, SNAPSHOT_MILLIS, OPEN_SNAPSHOTS ->
                 throw new AssertionError("no command is refused for " + refused.limit());
         };
@@ -53,8 +57,8 @@ final class Statuses {
 
     /** Refuses a request that is so large that it is not even received whole. */
     static Status requestTooLarge(long receivedBytes, Limits limits) {
-        return Status.RESOURCE_EXHAUSTED.withDescription("the request has more than " + receivedBytes
-                + " bytes, the limit is " + limits.requestBytes() + " (" + flag(Limit.REQUEST_BYTES) + ")");
+        return Status.RESOURCE_EXHAUSTED.withDescription("the request has " + receivedBytes
+                + " bytes or more, the limit is " + limits.requestBytes() + " (" + flag(Limit.REQUEST_BYTES) + ")");
     }
 
     static Status malformed(String message, IOException cause) {

@@ -68,7 +68,7 @@ class LimitsTest {
         });
         SetRequest more = setOf(ROOM + 1);
         String words = Harness.status(() -> stub.set(more)).getDescription();
-        assertTrue(words.contains("--max-in-flight-bytes"), () -> after + " gives back too much: " + words);
+        assertTrue(words.contains((ROOM + 1) + " bytes or more"), () -> after + " gives back too much: " + words);
     }
 
     private static Object leakDetectionBefore;
@@ -188,7 +188,7 @@ class LimitsTest {
                 kv.assertRefused(Limit.REQUEST_BYTES, size, () -> stub.set(tooLarge));
             }
             SetRequest farTooLarge = setOf(20 * ROOM);
-            kv.assertRefused(Limit.REQUEST_BYTES, "more than \\d+", () -> stub.set(farTooLarge));
+            kv.assertRefused(Limit.REQUEST_BYTES, "\\d+ bytes or more", () -> stub.set(farTooLarge));
             GetRequest get = GetRequest.newBuilder()
                     .addAllKeys(Collections.nCopies(ROOM / 8, bytes("eight888")))
                     .build();
@@ -434,7 +434,7 @@ class LimitsTest {
         byte[] emptyKey = set(put("k", "2"), put("", "2")).toByteArray();
         assertHarmless("an empty key", INVALID, "a key is empty.*", raw -> raw.call(SET, emptyKey));
         byte[] tooLarge = setOf(ROOM + 1).toByteArray();
-        assertHarmless("a byte too many", TOO_LARGE, ".*--max-in-flight-bytes.*", raw -> raw.call(SET, tooLarge));
+        assertHarmless("a byte too many", TOO_LARGE, ".*--max-request-bytes.*", raw -> raw.call(SET, tooLarge));
     }
 
     @Test
