@@ -177,8 +177,9 @@ public final class HomeKvClient implements AutoCloseable {
     private HomeKvException failure(StatusRuntimeException e, boolean write) {
         Status status = e.getStatus();
         String said = status.getDescription();
-        String description =
-                said == null || said.isBlank() ? "the server answered " + status.getCode() + " without a reason" : said;
+        String description = said == null || said.isBlank()
+                ? "the server answered " + status.getCode() + " without a reason"
+                : String.join(" ", said.lines().toList());
         String maybe = write ? "; the write may or may not have been carried out" : "";
         return switch (status.getCode()) {
             case INVALID_ARGUMENT -> new HomeKvException(HomeKvException.Reason.INVALID, description, e);
@@ -201,7 +202,7 @@ public final class HomeKvClient implements AutoCloseable {
     /** Adds a question where this looks like the answer of something else, or of a server without the method. */
     private static String ofForeigner(Status.Code code, String description) {
         return code == Status.Code.UNIMPLEMENTED || description.startsWith("http2 exception")
-                ? description.lines().findFirst().orElse("") + "; is it a HomeKV server?"
+                ? description + "; is it a HomeKV server?"
                 : description;
     }
 

@@ -40,6 +40,7 @@ public final class HomeKvServer implements AutoCloseable {
     private static final long CLIENT_KEEP_ALIVE_SECONDS = 5;
 
     private final HealthStatusManager health = new HealthStatusManager();
+    private final InFlightBytes inFlight;
     private final VirtualThreadCalls otherCalls = new VirtualThreadCalls();
     private final AtomicBoolean stopping = new AtomicBoolean();
     private final Server server;
@@ -51,6 +52,7 @@ public final class HomeKvServer implements AutoCloseable {
      */
     @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
     public HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
+        inFlight = new InFlightBytes(store.limits());
         server = NettyServerBuilder.forAddress(address)
                 // Callbacks run on the transport's threads and only signal to the threads of the calls.
                 .directExecutor()
@@ -58,7 +60,7 @@ public final class HomeKvServer implements AutoCloseable {
                 .addService(otherCalls.wrap(health.getHealthService()))
                 .addService(otherCalls.wrap(ProtoReflectionServiceV1.newInstance()))
                 .addService(otherCalls.wrap(ProtoReflectionService.newInstance()))
-                .addStreamTracerFactory(new InFlightBytes(store.limits()))
+                .addStreamTracerFactory(inFlight)
                 // InFlightBytes holds messages against our own limits, which are lower and name a flag.
                 .maxInboundMessageSize(Integer.MAX_VALUE)
                 .maxConcurrentCallsPerConnection(CALLS_PER_CONNECTION)
@@ -81,6 +83,11 @@ public final class HomeKvServer implements AutoCloseable {
     /** The server's command line flag for a limit, as its refusals name it. */
     public static String flag(Limit limit) {
         return Statuses.flag(limit);
+    }
+
+    /** What the requests and responses of all calls under way are charged now. */
+    long bytesInFlight() {
+        return inFlight.reserved();
     }
 
     /** Waits until the server has been stopped or closed. */

@@ -207,6 +207,11 @@ final class Harness implements AutoCloseable {
         assertNoTrace(words);
     }
 
+    /** Waits until calls under way are charged exactly so much: a call ends for its client before it does for the server. */
+    void awaitInFlight(long bytes) {
+        await(bytes + " bytes in flight", () -> server.bytesInFlight() == bytes);
+    }
+
     /** Nothing of the server's inside is told to a client. */
     static void assertNoTrace(String words) {
         assertTrue(

@@ -55,20 +55,11 @@ class LimitsTest {
         }
     }
 
-    /** All memory for calls under way is free, and no more than that is. */
-    private static void assertNothingReserved(HomeKvServiceBlockingStub stub, String after) {
-        SetRequest all = setOf(ROOM);
-        Harness.await("the memory of a call is given back after: " + after, () -> {
-            try {
-                return stub.set(all).getSucc();
-            } catch (io.grpc.StatusRuntimeException e) {
-                assertEquals(Status.Code.RESOURCE_EXHAUSTED, e.getStatus().getCode(), e.getMessage());
-                return false;
-            }
-        });
-        SetRequest more = setOf(ROOM + 1);
-        String words = Harness.status(() -> stub.set(more)).getDescription();
-        assertTrue(words.contains((ROOM + 1) + " bytes or more"), () -> after + " gives back too much: " + words);
+    /** All memory for calls under way is free again, and no more than that. */
+    private static void assertNothingReserved(Harness kv, String after) {
+        kv.awaitInFlight(0);
+        assertTrue(kv.stub().set(setOf(ROOM)).getSucc(), after);
+        kv.awaitInFlight(0);
     }
 
     private static Object leakDetectionBefore;
@@ -254,7 +245,7 @@ class LimitsTest {
             SetRequest tooMuch = setOf(ROOM / 2 + 1);
             kv.assertRefused(Limit.IN_FLIGHT_BYTES, "\\d+", () -> stub.set(tooMuch));
             raw.cancel(half);
-            assertNothingReserved(stub, "a request that was held");
+            assertNothingReserved(kv, "a request that was held");
         }
     }
 
@@ -266,20 +257,15 @@ class LimitsTest {
             GetRequest get = get("full");
             int responseBytes = stub.get(get).getSerializedSize();
             int held = ROOM - responseBytes - get.getSerializedSize();
+            kv.awaitInFlight(0);
             RawHttp2 raw = kv.raw();
             byte[] message = RawHttp2.message(new byte[ROOM]);
             RawHttp2.Stream other = raw.start(SET);
             raw.send(other, Arrays.copyOf(message, 5 + held), false);
             raw.roundTrip();
-            // The response of the call before may still be about to give its memory back.
-            Harness.await("exactly enough is enough", () -> {
-                try {
-                    return stub.get(get).getRecordsCount() == 1;
-                } catch (io.grpc.StatusRuntimeException e) {
-                    kv.assertRefusal(Limit.IN_FLIGHT_BYTES, responseBytes, e.getStatus());
-                    return false;
-                }
-            });
+            kv.awaitInFlight(held);
+            assertEquals(1, stub.get(get).getRecordsCount(), "exactly enough is enough");
+            kv.awaitInFlight(held);
             raw.send(other, new byte[1], false);
             raw.roundTrip();
             kv.assertRefused(Limit.IN_FLIGHT_BYTES, responseBytes, () -> stub.get(get));
@@ -291,13 +277,7 @@ class LimitsTest {
         try (Harness kv = new Harness(TIGHT)) {
             HomeKvServiceBlockingStub stub = kv.stub();
             stub.set(setOf(ROOM - 100));
-            Harness.await("the set has given its memory back", () -> {
-                try {
-                    return stub.get(get("full")).getRecordsCount() == 1;
-                } catch (io.grpc.StatusRuntimeException e) {
-                    return false;
-                }
-            });
+            kv.awaitInFlight(0);
             RawHttp2 raw = kv.raw();
             raw.slowReader = true;
             RawHttp2.Stream slow = raw.start(GET);
@@ -309,24 +289,18 @@ class LimitsTest {
                 kv.assertRefused(Limit.IN_FLIGHT_BYTES, "\\d+", () -> stub.set(all));
             }
             raw.cancel(slow);
-            assertNothingReserved(stub, "a reader that gave up");
+            assertNothingReserved(kv, "a reader that gave up");
 
             RawHttp2 leaver = kv.raw();
             leaver.slowReader = true;
             stub.set(setOf(ROOM - 100));
-            Harness.await("the set has given its memory back", () -> {
-                try {
-                    return stub.get(get("full")).getRecordsCount() == 1;
-                } catch (io.grpc.StatusRuntimeException e) {
-                    return false;
-                }
-            });
+            kv.awaitInFlight(0);
             RawHttp2.Stream left = leaver.start(GET);
             leaver.send(left, RawHttp2.message(get("full")), true);
             leaver.awaitBody(left, 1);
             assertTrue(!left.ended());
             leaver.close();
-            assertNothingReserved(stub, "a reader that is gone");
+            assertNothingReserved(kv, "a reader that is gone");
         }
     }
 
@@ -356,7 +330,7 @@ class LimitsTest {
             Counters after = kv.store.counters();
             assertEquals(before.revision(), after.revision(), what);
             assertEquals(before.commands() + 1, after.commands(), what);
-            assertNothingReserved(stub, what);
+            assertNothingReserved(kv, what);
         }
     }
 
@@ -405,7 +379,7 @@ class LimitsTest {
                 RawHttp2.Stream stream = announced(raw, SET, length, 100);
                 assertNotEquals(OK, stream.status());
                 assertEquals(0, raw.call(SET, set(put("k", "1")).toByteArray()).status());
-                assertNothingReserved(stub, "length " + length);
+                assertNothingReserved(kv, "length " + length);
             }
         }
     }
@@ -423,7 +397,7 @@ class LimitsTest {
                     sent += 4 * ROOM + raw.insist(stream, 4 * ROOM);
                 }
                 assertEquals(OK, raw.call(SET, set(put("k", "1")).toByteArray()).status());
-                assertNothingReserved(kv.stub(), method);
+                assertNothingReserved(kv, method);
                 kv.troubles().assertNone();
             }
         }
@@ -472,7 +446,7 @@ class LimitsTest {
                 raw.cancel(stream);
             }
             raw.roundTrip();
-            assertNothingReserved(stub, "cancelled when whole");
+            assertNothingReserved(kv, "cancelled when whole");
         }
     }
 
@@ -495,7 +469,7 @@ class LimitsTest {
                 }
                 raw.roundTrip();
             });
-            assertNothingReserved(stub, "cancelled while answering");
+            assertNothingReserved(kv, "cancelled while answering");
         }
     }
 
@@ -526,7 +500,7 @@ class LimitsTest {
                 }
                 leaver.close();
             }
-            assertNothingReserved(stub, "a client that went away");
+            assertNothingReserved(kv, "a client that went away");
             assertEquals(0, stub.get(get("none")).getRecords(0).getValue().size());
         }
     }
@@ -652,7 +626,7 @@ class LimitsTest {
                 assertNotEquals(OK, stream.status(), method);
                 Harness.assertNoTrace(stream.message());
                 assertEquals(0, raw.call(GET, get("k").toByteArray()).status(), method);
-                assertNothingReserved(kv.stub(), method);
+                assertNothingReserved(kv, method);
             }
         }
     }
@@ -675,7 +649,7 @@ class LimitsTest {
             }
             raw.send(stream, new byte[0], true);
             assertEquals(OK, raw.await(stream).status());
-            assertNothingReserved(kv.stub(), "a stream of messages");
+            assertNothingReserved(kv, "a stream of messages");
         }
     }
 }
