@@ -25,6 +25,7 @@ import io.grpc.MethodDescriptor;
 import io.grpc.ServerMethodDefinition;
 import io.grpc.ServerServiceDefinition;
 import io.grpc.ServiceDescriptor;
+import java.io.IOException;
 import java.io.InputStream;
 import java.util.List;
 
@@ -33,6 +34,9 @@ final class HomeKvService {
     static final String NAME = HomeKvServiceGrpc.SERVICE_NAME;
 
     private static final long MAX_UINT32 = (1L << 32) - 1;
+
+    /** What a key costs in heap beside its own bytes and its value's, from when it is read until its call ends. */
+    static final int KEY_OVERHEAD_BYTES = 64;
 
     private final MvccStore store;
     private final CommandLog log;
@@ -48,15 +52,9 @@ final class HomeKvService {
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                unread(
-                        HomeKvServiceGrpc.getGetMethod(),
-                        (body, inFlight) -> get(decoder(body).keys(), inFlight)),
-                unread(
-                        HomeKvServiceGrpc.getSetMethod(),
-                        (body, inFlight) -> set(decoder(body).writes())),
-                unread(
-                        HomeKvServiceGrpc.getDelMethod(),
-                        (body, inFlight) -> del(decoder(body).keys())),
+                unread(HomeKvServiceGrpc.getGetMethod(), (body, inFlight) -> get(keys(body, inFlight), inFlight)),
+                unread(HomeKvServiceGrpc.getSetMethod(), (body, inFlight) -> set(writes(body, inFlight))),
+                unread(HomeKvServiceGrpc.getDelMethod(), (body, inFlight) -> del(keys(body, inFlight))),
                 unread(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()));
         ServiceDescriptor generated = HomeKvServiceGrpc.getServiceDescriptor();
         ServiceDescriptor.Builder descriptor =
@@ -75,8 +73,16 @@ final class HomeKvService {
                 (call, headers) -> new UnaryCall<>(call, limits, answer));
     }
 
-    private RequestDecoder decoder(InputStream body) {
-        return new RequestDecoder(body, limits);
+    private List<Bytes> keys(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        List<Bytes> keys = new RequestDecoder(body, limits).keys();
+        charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
+        return keys;
+    }
+
+    private List<Write> writes(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        List<Write> writes = new RequestDecoder(body, limits).writes();
+        charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
+        return writes;
     }
 
     private GetResponse get(List<Bytes> keys, InFlightBytes.Call inFlight) throws RefusedException {
@@ -146,9 +152,12 @@ final class HomeKvService {
         if (responseBytes > limits.responseBytes()) {
             throw new RefusedException(new Result.Refused(Limit.RESPONSE_BYTES, responseBytes, limits.responseBytes()));
         }
-        if (!inFlight.charge(responseBytes)) {
-            throw new RefusedException(
-                    new Result.Refused(Limit.IN_FLIGHT_BYTES, responseBytes, limits.inFlightBytes()));
+        charge(responseBytes, inFlight);
+    }
+
+    private void charge(long bytes, InFlightBytes.Call inFlight) throws RefusedException {
+        if (!inFlight.charge(bytes)) {
+            throw new RefusedException(new Result.Refused(Limit.IN_FLIGHT_BYTES, bytes, limits.inFlightBytes()));
         }
     }
 

@@ -65,8 +65,10 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.Supplier;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 
 /** How calls run, fail and end, and how the server stops. */
+@Timeout(120) // A call that waits for a log that waits would else wait for ever.
 class CallsTest {
     /** A log whose commands wait at a gate, once it is shut, before they are applied. */
     private static final class GatedLog implements CommandLog {
@@ -298,6 +300,33 @@ class CallsTest {
             });
             // Both have been carried out, which a client that does not wait cannot know.
             assertTrue(stub.get(get("late")).getRecords(0).hasValue());
+        });
+    }
+
+    /** Else a small request with very many keys takes ten times the heap that it is charged, as long as it waits. */
+    @Test
+    void keysThatWaitAreChargedWhatTheyTakeInHeap() throws Exception {
+        gated(Harness.ROOMY, (kv, log) -> {
+            int keys = 10_000;
+            String[] named = new String[keys];
+            homekv.rpc.proto.Record[] records = new homekv.rpc.proto.Record[keys];
+            for (int i = 0; i < keys; i++) {
+                named[i] = Integer.toString(i);
+                records[i] = Harness.delete(named[i]);
+            }
+            HomeKvServiceFutureStub later = HomeKvServiceGrpc.newFutureStub(kv.channel());
+            later.del(Harness.del(named));
+            log.awaitArrived(1);
+            long bytesOfKey = 16 + 24 + 4; // A Bytes, its array, and its place in a list.
+            assertTrue(kv.server.bytesInFlight() >= keys * bytesOfKey, () -> kv.server.bytesInFlight() + " bytes");
+            later.set(set(records));
+            log.awaitArrived(1);
+            long bytesOfWrite = bytesOfKey + 16;
+            assertTrue(
+                    kv.server.bytesInFlight() >= keys * (bytesOfKey + bytesOfWrite),
+                    () -> kv.server.bytesInFlight() + " bytes");
+            log.open();
+            kv.awaitInFlight(0);
         });
     }
 

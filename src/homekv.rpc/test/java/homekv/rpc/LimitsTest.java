@@ -39,6 +39,9 @@ class LimitsTest {
     /** What one request, one response and all calls together may take. */
     private static final int ROOM = 1 << 17;
 
+    /** What a key takes of it beside its bytes. */
+    private static final int KEY = HomeKvService.KEY_OVERHEAD_BYTES;
+
     private static final Limits TIGHT = Harness.ROOMY
             .with(Limit.REQUEST_BYTES, ROOM)
             .with(Limit.RESPONSE_BYTES, ROOM)
@@ -58,7 +61,7 @@ class LimitsTest {
     /** All memory for calls under way is free again, and no more than that. */
     private static void assertNothingReserved(Harness kv, String after) {
         kv.awaitInFlight(0);
-        assertTrue(kv.stub().set(setOf(ROOM)).getSucc(), after);
+        assertTrue(kv.stub().set(setOf(ROOM - KEY)).getSucc(), after);
         kv.awaitInFlight(0);
     }
 
@@ -241,8 +244,8 @@ class LimitsTest {
             RawHttp2.Stream half = raw.start(SET);
             raw.send(half, Arrays.copyOf(RawHttp2.message(setOf(ROOM)), 5 + ROOM / 2), false);
             raw.roundTrip();
-            assertTrue(stub.set(setOf(ROOM / 2)).getSucc());
-            SetRequest tooMuch = setOf(ROOM / 2 + 1);
+            assertTrue(stub.set(setOf(ROOM / 2 - KEY)).getSucc());
+            SetRequest tooMuch = setOf(ROOM / 2 - KEY + 1);
             kv.assertRefused(Limit.IN_FLIGHT_BYTES, "\\d+", () -> stub.set(tooMuch));
             raw.cancel(half);
             assertNothingReserved(kv, "a request that was held");
@@ -256,7 +259,7 @@ class LimitsTest {
             stub.set(setOf(ROOM / 2));
             GetRequest get = get("full");
             int responseBytes = stub.get(get).getSerializedSize();
-            int held = ROOM - responseBytes - get.getSerializedSize();
+            int held = ROOM - responseBytes - get.getSerializedSize() - KEY;
             kv.awaitInFlight(0);
             RawHttp2 raw = kv.raw();
             byte[] message = RawHttp2.message(new byte[ROOM]);
