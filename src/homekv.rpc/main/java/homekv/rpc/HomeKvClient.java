@@ -3,44 +3,55 @@ package homekv.rpc;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Empty;
-import com.google.protobuf.UnsafeByteOperations;
+import homekv.rpc.proto.CompactRequest;
 import homekv.rpc.proto.DelRequest;
 import homekv.rpc.proto.DelResponse;
+import homekv.rpc.proto.DiffRequest;
+import homekv.rpc.proto.DiffResponse;
 import homekv.rpc.proto.GetRequest;
 import homekv.rpc.proto.GetResponse;
+import homekv.rpc.proto.HistoryRequest;
+import homekv.rpc.proto.HistoryResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
-import homekv.rpc.proto.HomeKvServiceGrpc.HomeKvServiceBlockingStub;
+import homekv.rpc.proto.LeaseGrantRequest;
+import homekv.rpc.proto.LeaseRequest;
+import homekv.rpc.proto.LeaseRevokeResponse;
 import homekv.rpc.proto.Metrics;
 import homekv.rpc.proto.Record;
+import homekv.rpc.proto.ScanRequest;
+import homekv.rpc.proto.ScanResponse;
 import homekv.rpc.proto.SetRequest;
 import homekv.rpc.proto.SetResponse;
+import homekv.rpc.proto.TxnRequest;
 import homekv.storage.Bytes;
+import homekv.storage.Compare;
+import homekv.storage.Difference;
+import homekv.storage.Entry;
+import homekv.storage.Event;
+import homekv.storage.LeaseStatus;
+import homekv.storage.Op;
+import homekv.storage.OpResult;
+import homekv.storage.Range;
+import homekv.storage.Result;
+import homekv.storage.Transaction;
+import homekv.storage.Transactions;
+import homekv.storage.Txn;
 import homekv.storage.Write;
-import io.grpc.ManagedChannel;
-import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
-import io.grpc.netty.NettyChannelBuilder;
-import io.netty.channel.MultiThreadIoEventLoopGroup;
-import io.netty.channel.nio.NioIoHandler;
-import io.netty.channel.socket.nio.NioSocketChannel;
-import java.net.URI;
-import java.net.URISyntaxException;
-import java.net.UnknownHostException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.OptionalLong;
-import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /**
  * A blocking client of one HomeKV server, over one connection, in plain text.
  *
  * <p>Any number of threads, virtual ones included, may share one. The connection is made by the first call, and made
- * again when it is lost. A call blocks until its answer is here or the timeout is over. Nothing is retried: whether a
- * write may be sent twice is the caller's to know.
+ * again when it is lost. A call blocks until its answer is here or the timeout is over, and throws {@link HomeKvException}
+ * if there is none. What only reads is tried again a few times, within its timeout, where the server could not be reached;
+ * nothing that writes ever is: whether it may be sent twice is the caller's to know.
  *
  * <p>Answers of servers that know no revisions come without one.
  */
@@ -57,65 +68,101 @@ public final class HomeKvClient implements AutoCloseable {
      * What a write did.
      *
      * @param revision the revision it took or, where it changed nothing, the store's
-     * @param deleted how many keys were there and are deleted; for a del only
+     * @param deleted how many keys were there and are deleted; for a del and the end of a lease only
      */
     public record Written(OptionalLong revision, OptionalLong deleted) {}
 
-    private static final long CLOSE_PATIENCE_MILLIS = 1_000;
+    /**
+     * What came of {@link #compareAndSet}.
+     *
+     * @param done whether the key was as expected, and has been set
+     * @param revision the revision that it took or, where it was not done, the one that was looked at
+     * @param found what the key was instead, null where it was absent; always null where it was done
+     */
+    public record Swapped(boolean done, long revision, Entry found) {}
 
-    private final String target;
-    private final Duration timeout;
-    private final MultiThreadIoEventLoopGroup eventLoop;
-    private final ManagedChannel channel;
-    private final HomeKvServiceBlockingStub stub;
+    /** The longest pause after the first conflict of a transaction, about what a few calls take. */
+    private static final long FIRST_PAUSE_NANOS = 500_000;
 
-    /** A client of the server at a host and port, which gives every call {@code timeout}. Does not connect yet. */
+    private final Connection connection;
+    private final ClientMessages messages;
+
+    /**
+     * A client of the server at a host and port. Does not connect yet.
+     *
+     * @param timeout how long each call may take, and how long a stream may be silent where an answer is due
+     * @throws HomeKvException if no host can have that name
+     */
     public HomeKvClient(String host, int port, Duration timeout) {
-        this.target = requireHost(Addresses.hostAndPort(host, port));
-        this.timeout = timeout;
-        this.eventLoop = new MultiThreadIoEventLoopGroup(
-                1, Thread.ofPlatform().daemon().name("homekv-client").factory(), NioIoHandler.newFactory());
-        this.channel = NettyChannelBuilder.forAddress(host, port)
-                .usePlaintext()
-                .eventLoopGroup(eventLoop)
-                .channelType(NioSocketChannel.class)
-                .proxyDetector(address -> null)
-                .directExecutor()
-                .disableRetry()
-                .maxInboundMessageSize(Integer.MAX_VALUE)
-                .build();
-        this.stub = HomeKvServiceGrpc.newBlockingStub(channel);
+        this(new Connection(host, port, timeout));
     }
 
-    /** Reads keys, all from one snapshot. */
+    private HomeKvClient(Connection connection) {
+        this.connection = connection;
+        this.messages = new ClientMessages(connection);
+    }
+
+    /** This client for calls that follow from each other; see {@link Connection#withOneStore}. Closed with this one. */
+    HomeKvClient withOneStore() {
+        return new HomeKvClient(connection.withOneStore());
+    }
+
+    // ---- Single commands ----
+
+    /** Reads keys, all from one snapshot, the newest. */
     public Found get(List<Bytes> keys) {
+        return get(keys, OptionalLong.empty());
+    }
+
+    /** Reads keys, all as an older revision has them. */
+    public Found get(List<Bytes> keys, long revision) {
+        return get(keys, OptionalLong.of(revision));
+    }
+
+    private Found get(List<Bytes> keys, OptionalLong revision) {
         GetRequest.Builder request = GetRequest.newBuilder();
         keys.forEach(key -> request.addKeys(unsafeWrap(key)));
-        GetResponse response = call(false, timed -> timed.get(request.build()));
+        revision.ifPresent(request::setRevision);
+        GetResponse response = connection.read(timed -> timed.get(request.build()));
         if (response.getRecordsCount() != keys.size()) {
-            throw wrongAnswer("answered " + keys.size() + " keys with " + response.getRecordsCount() + " records");
+            throw connection.wrongAnswer(
+                    "answered " + keys.size() + " keys with " + response.getRecordsCount() + " records");
         }
         List<Bytes> values = new ArrayList<>(response.getRecordsCount());
         for (Record record : response.getRecordsList()) {
-            values.add(record.hasValue() ? Bytes.unsafeWrap(record.getValue().toByteArray()) : null);
+            values.add(record.hasValue() ? ClientMessages.bytes(record.getValue()) : null);
+        }
+        if (revision.isPresent() && !(response.hasRevision() && response.getRevision() == revision.getAsLong())) {
+            throw connection.wrongAnswer("does not read older revisions; it is older than this client");
         }
         return new Found(values, optional(response.hasRevision(), response.getRevision()));
     }
 
-    /** Puts and deletes, all or nothing. */
+    /** Puts and deletes, all or nothing; all puts with the same lease. */
     public Written set(List<Write> writes) {
         SetRequest.Builder request = SetRequest.newBuilder();
+        long lease = 0;
+        boolean putBefore = false;
         for (Write write : writes) {
             Record.Builder record = Record.newBuilder().setKey(unsafeWrap(write.key()));
             switch (write) {
-                case Write.Put put -> record.setValue(unsafeWrap(put.value()));
+                case Write.Put put -> {
+                    if (putBefore && put.lease() != lease) {
+                        throw new IllegalArgumentException(
+                                "a set has one lease; a transaction can attach its keys to several");
+                    }
+                    putBefore = true;
+                    lease = put.lease();
+                    record.setValue(unsafeWrap(put.value()));
+                }
                 case Write.Delete delete -> {}
             }
             request.addRecords(record);
         }
-        SetResponse response = call(true, timed -> timed.set(request.build()));
+        request.setLease(lease);
+        SetResponse response = connection.write(timed -> timed.set(request.build()));
         if (!response.getSucc()) {
-            throw wrongAnswer("did not carry out the set");
+            throw connection.wrongAnswer("did not carry out the set");
         }
         return new Written(optional(response.hasRevision(), response.getRevision()), OptionalLong.empty());
     }
@@ -124,9 +171,9 @@ public final class HomeKvClient implements AutoCloseable {
     public Written del(List<Bytes> keys) {
         DelRequest.Builder request = DelRequest.newBuilder();
         keys.forEach(key -> request.addKeys(unsafeWrap(key)));
-        DelResponse response = call(true, timed -> timed.del(request.build()));
+        DelResponse response = connection.write(timed -> timed.del(request.build()));
         if (!response.getSucc()) {
-            throw wrongAnswer("did not carry out the del");
+            throw connection.wrongAnswer("did not carry out the del");
         }
         return new Written(
                 optional(response.hasRevision(), response.getRevision()),
@@ -135,8 +182,9 @@ public final class HomeKvClient implements AutoCloseable {
 
     /** What the server reports of itself: names and numbers, in the order of the protocol; unsigned. */
     public Map<String, Long> metrics() {
-        Metrics metrics =
-                call(false, timed -> timed.metrics(Empty.getDefaultInstance())).getMetrics();
+        Metrics metrics = connection
+                .read(timed -> timed.metrics(Empty.getDefaultInstance()))
+                .getMetrics();
         Map<String, Long> values = new LinkedHashMap<>();
         for (FieldDescriptor field : Metrics.getDescriptor().getFields()) {
             if (!field.hasPresence() || metrics.hasField(field)) {
@@ -148,74 +196,334 @@ public final class HomeKvClient implements AutoCloseable {
         return values;
     }
 
-    /** Refuses what the channel would take for another address than the one written, or throw at. */
-    private static String requireHost(String target) {
-        try {
-            URI address = new URI("//" + target);
-            if (target.equals(address.getHost() + ":" + address.getPort())) {
-                return target;
-            }
-        } catch (URISyntaxException e) {
-            // Said below.
+    /** A key with its revisions, version and lease, or null where it is absent. */
+    public Entry entry(Bytes key) {
+        return entry(key, OptionalLong.empty());
+    }
+
+    /** A key as an older revision has it, or null where it is absent there. */
+    public Entry entry(Bytes key, long revision) {
+        return entry(key, OptionalLong.of(revision));
+    }
+
+    private Entry entry(Bytes key, OptionalLong revision) {
+        if (key.length() == 0) {
+            throw new HomeKvException(
+                    HomeKvException.Reason.INVALID, "a key is empty; a key has at least 1 byte", null);
         }
-        throw new HomeKvException(
-                HomeKvException.Reason.UNREACHABLE, "no host can have the name in " + target + "; check it", null);
+        ScanRequest request = scanRequest(new ScanOptions(Range.key(key), false, 0, false, revision))
+                .build();
+        List<Entry> entries = new ArrayList<>(1);
+        for (ScanResponse response : scanAtOnce(request)) {
+            response.getEntriesList().forEach(entry -> entries.add(messages.entry(entry, false)));
+        }
+        if (entries.size() > 1 || entries.size() == 1 && !entries.get(0).key().equals(key)) {
+            throw connection.wrongAnswer("answered with entries of other keys");
+        }
+        return entries.isEmpty() ? null : entries.get(0);
     }
 
-    private <T> T call(boolean write, Function<HomeKvServiceBlockingStub, T> method) {
-        try {
-            return method.apply(stub.withDeadlineAfter(timeout));
-        } catch (StatusRuntimeException e) {
-            throw failure(e, write);
+    /** How many keys a range has. */
+    public long count(Range range) {
+        return count(range, OptionalLong.empty());
+    }
+
+    /** How many keys a range has at an older revision. */
+    public long count(Range range, long revision) {
+        return count(range, OptionalLong.of(revision));
+    }
+
+    private long count(Range range, OptionalLong revision) {
+        ScanRequest request = scanRequest(new ScanOptions(range, false, 0, false, revision))
+                .setCountOnly(true)
+                .build();
+        List<ScanResponse> responses = scanAtOnce(request);
+        if (responses.size() != 1) {
+            throw connection.wrongAnswer("counted with " + responses.size() + " answers instead of one");
+        }
+        return responses.get(0).getCount();
+    }
+
+    /** For scans that answer little. */
+    private List<ScanResponse> scanAtOnce(ScanRequest request) {
+        return connection.read(timed -> {
+            List<ScanResponse> responses = new ArrayList<>(1);
+            timed.scan(request).forEachRemaining(responses::add);
+            return responses;
+        });
+    }
+
+    // ---- Transactions ----
+
+    /**
+     * Carries out a transaction in one revision; the answer says whether its comparisons held. What a scan for keys only
+     * answers has empty values.
+     */
+    public Result.Transacted transact(Txn txn) {
+        TxnRequest request = ClientMessages.txn(txn);
+        return messages.transacted(txn, connection.write(timed -> timed.txn(request)));
+    }
+
+    /**
+     * Runs a function that must read before it knows what to write as one serializable transaction, and returns what it
+     * returned; see {@link Transactions#run}. Its reads go to one revision, its writes are sent when it has returned. It
+     * runs again where somebody else has changed what it read, and should do nothing else that matters.
+     *
+     * @throws homekv.storage.ConflictException if others were faster each time; nothing was changed
+     * @throws HomeKvException as every other call; UNREACHABLE may mean that the writes were carried out
+     */
+    public <T> T transact(Function<Transaction, T> function) {
+        return new Transactions(new ClientTransactions(this), Transactions.DEFAULT_ATTEMPTS, FIRST_PAUSE_NANOS)
+                .run(function);
+    }
+
+    /**
+     * Adds to the decimal integer that a key's value is, in one revision, and returns the sum; an absent key counts as 0.
+     *
+     * @throws HomeKvException INVALID if the value is no integer from -2^63 to 2^63-1, or the sum is none
+     */
+    public long increment(Bytes key, long by) {
+        return ((OpResult.Incremented) only(Txn.of(new Op.Increment(key, by)))).value();
+    }
+
+    /** Puts a value and returns what the key had before, null where it was absent. */
+    public Entry getAndSet(Bytes key, Bytes value) {
+        return ((OpResult.Put) only(Txn.of(new Op.Put(key, value, 0, true)))).previous();
+    }
+
+    /** Deletes a key and returns what it had before, null where it was absent. */
+    public Entry getAndDelete(Bytes key) {
+        List<Entry> deleted = ((OpResult.Deleted) only(Txn.of(new Op.Delete(Range.key(key), true)))).previous();
+        return deleted.isEmpty() ? null : deleted.get(0);
+    }
+
+    private OpResult only(Txn txn) {
+        return transact(txn).results().get(0);
+    }
+
+    /** Puts a value if the key has the expected one, null for an absent key; else changes nothing. */
+    public Swapped compareAndSet(Bytes key, Bytes expected, Bytes value) {
+        Compare compare = expected == null ? Compare.absent(key) : Compare.valueIs(key, expected);
+        Result.Transacted result =
+                transact(new Txn(List.of(compare), List.of(new Op.Put(key, value, 0)), List.of(new Op.Get(key))));
+        Entry found =
+                result.succeeded() ? null : ((OpResult.Got) result.results().get(0)).entry();
+        return new Swapped(result.succeeded(), result.revision(), found);
+    }
+
+    // ---- Reading ranges and the past ----
+
+    /** Reads a range in the order of its keys, from one snapshot. Does not wait for the server yet. */
+    public ReadStream<Entry> scan(ScanOptions options) {
+        return new ReadStream<>(connection, new ReadStream.Source<ScanResponse, Entry>() {
+            private final ScanRequest.Builder request = scanRequest(options);
+            private long left = options.limit();
+            private boolean ended;
+            private Bytes last;
+
+            @Override
+            ResponseStream<ScanResponse> open(Connection oneStore) {
+                return ended ? null : oneStore.open(HomeKvServiceGrpc.getScanMethod(), request.build());
+            }
+
+            @Override
+            List<Entry> take(ScanResponse response) {
+                List<Entry> entries = new ArrayList<>(response.getEntriesCount());
+                for (homekv.rpc.proto.Entry message : response.getEntriesList()) {
+                    Entry entry = messages.entry(message, options.keysOnly());
+                    requireInOrder(options.range(), last, entry.key(), options.descending());
+                    last = entry.key();
+                    entries.add(entry);
+                }
+                requireRevision(this, response.getRevision(), options.revision());
+                if (options.limit() > 0) {
+                    left -= entries.size();
+                    request.setLimit(left);
+                }
+                if (left < 0) {
+                    throw connection.wrongAnswer("answered with more entries than the limit of " + options.limit());
+                }
+                request.setPageToken(response.getPageToken());
+                ended = response.getPageToken().isEmpty() || options.limit() > 0 && left == 0;
+                return entries;
+            }
+        });
+    }
+
+    private static ScanRequest.Builder scanRequest(ScanOptions options) {
+        ScanRequest.Builder request = ScanRequest.newBuilder()
+                .setRange(ClientMessages.range(options.range()))
+                .setDescending(options.descending())
+                .setLimit(options.limit())
+                .setKeysOnly(options.keysOnly());
+        options.revision().ifPresent(request::setRevision);
+        return request;
+    }
+
+    /**
+     * What a key has been, oldest first: what it was at the first revision that can be read, if it was there, and every
+     * change since. Does not wait for the server yet.
+     */
+    public ReadStream<Event> history(Bytes key) {
+        return new ReadStream<>(connection, new ReadStream.Source<HistoryResponse, Event>() {
+            private Event last;
+
+            @Override
+            ResponseStream<HistoryResponse> open(Connection oneStore) {
+                HistoryRequest.Builder request = HistoryRequest.newBuilder().setKey(unsafeWrap(key));
+                if (last != null) {
+                    request.setFromRevision(last.revision()); // It comes again, and is left out below.
+                }
+                return oneStore.open(HomeKvServiceGrpc.getHistoryMethod(), request.build());
+            }
+
+            @Override
+            List<Event> take(HistoryResponse response) {
+                List<Event> events = new ArrayList<>(response.getEventsCount());
+                for (homekv.rpc.proto.Event message : response.getEventsList()) {
+                    Event event = messages.event(message);
+                    if (!event.key().equals(key) || last != null && event.revision() < last.revision()) {
+                        throw connection.wrongAnswer("answered with the history of another key, or out of order");
+                    }
+                    if (last == null || event.revision() > last.revision()) {
+                        last = event;
+                        events.add(event);
+                    }
+                }
+                return events;
+            }
+        });
+    }
+
+    /**
+     * What is different at revision {@code to} from what was at {@code from}, in the order of the keys. A key that was
+     * written in between is different even if its value is the same. Does not wait for the server yet.
+     */
+    public ReadStream<Difference> differences(Range range, long from, long to) {
+        return new ReadStream<>(connection, new ReadStream.Source<DiffResponse, Difference>() {
+            private Bytes last;
+
+            @Override
+            ResponseStream<DiffResponse> open(Connection oneStore) {
+                Range behind = last == null ? range : new Range(Range.key(last).to(), range.to());
+                return oneStore.open(
+                        HomeKvServiceGrpc.getDiffMethod(),
+                        DiffRequest.newBuilder()
+                                .setRange(ClientMessages.range(behind))
+                                .setFromRevision(from)
+                                .setToRevision(to)
+                                .build());
+            }
+
+            @Override
+            List<Difference> take(DiffResponse response) {
+                List<Difference> differences = new ArrayList<>(response.getDifferencesCount());
+                for (DiffResponse.Difference message : response.getDifferencesList()) {
+                    Difference difference = messages.difference(message);
+                    requireInOrder(range, last, difference.key(), false);
+                    last = difference.key();
+                    differences.add(difference);
+                }
+                requireRevision(this, response.getToRevision(), OptionalLong.of(to));
+                return differences;
+            }
+        });
+    }
+
+    private void requireInOrder(Range range, Bytes last, Bytes key, boolean descending) {
+        boolean behind = last == null || (descending ? key.compareTo(last) < 0 : key.compareTo(last) > 0);
+        if (!behind || !range.contains(key)) {
+            throw connection.wrongAnswer("answered with keys outside of the range, or out of order");
         }
     }
 
-    private HomeKvException wrongAnswer(String what) {
-        return new HomeKvException(HomeKvException.Reason.FAILED, target + " " + what, null);
-    }
-
-    private HomeKvException failure(StatusRuntimeException e, boolean write) {
-        Status status = e.getStatus();
-        String said = status.getDescription();
-        String description = said == null || said.isBlank()
-                ? "the server answered " + status.getCode() + " without a reason"
-                : String.join(" ", said.lines().toList());
-        String maybe = write ? "; the write may or may not have been carried out" : "";
-        return switch (status.getCode()) {
-            case INVALID_ARGUMENT -> new HomeKvException(HomeKvException.Reason.INVALID, description, e);
-            case RESOURCE_EXHAUSTED -> new HomeKvException(HomeKvException.Reason.NO_ROOM, description, e);
-            case DEADLINE_EXCEEDED ->
-                new HomeKvException(
-                        HomeKvException.Reason.UNREACHABLE,
-                        "no answer from " + target + " within " + timeout.toMillis() + " ms" + maybe,
-                        e);
-            case UNAVAILABLE ->
-                new HomeKvException(HomeKvException.Reason.UNREACHABLE, unreachable(status, description + maybe), e);
-            default ->
-                new HomeKvException(
-                        HomeKvException.Reason.FAILED,
-                        target + " answered " + status.getCode() + ": " + ofForeigner(status.getCode(), description),
-                        e);
-        };
-    }
-
-    /** Adds a question where this looks like the answer of something else, or of a server without the method. */
-    private static String ofForeigner(Status.Code code, String description) {
-        return code == Status.Code.UNIMPLEMENTED || description.startsWith("http2 exception")
-                ? description + "; is it a HomeKV server?"
-                : description;
-    }
-
-    private String unreachable(Status status, String description) {
-        for (Throwable cause = status.getCause(); cause != null; cause = cause.getCause()) {
-            if (cause instanceof UnknownHostException) {
-                return "cannot find the host of " + target + "; check its name";
-            }
-            if (cause instanceof java.net.ConnectException) {
-                return "nothing answers at " + target + "; is homekv running there?";
-            }
+    private void requireRevision(ReadStream.Source<?, ?> source, long revision, OptionalLong asked) {
+        if (asked.isPresent() && asked.getAsLong() != revision || source.begun && source.revision != revision) {
+            throw connection.wrongAnswer("reads another revision, " + Long.toUnsignedString(revision));
         }
-        return "cannot reach " + target + ": " + description;
+        source.revision = revision;
+        source.begun = true;
+    }
+
+    /**
+     * Gives up all revisions below one, so that it is the first that can be read.
+     *
+     * @throws HomeKvException OUT_OF_RANGE if they have been given up, or have yet to come
+     */
+    public void compact(long revision) {
+        CompactRequest request =
+                CompactRequest.newBuilder().setRevision(revision).build();
+        connection.write(timed -> timed.compact(request));
+    }
+
+    /** Begins to watch; what changes after this has returned is reported. Close it in the end. */
+    public WatchStream watch(WatchOptions options) {
+        return new WatchStream(connection, messages, options);
+    }
+
+    // ---- Leases ----
+
+    /**
+     * Begins a lease and returns its number. Keys that are attached to it are deleted when it has not been kept alive for
+     * so long.
+     *
+     * @param timeToLive at least a millisecond
+     */
+    public long grantLease(Duration timeToLive) {
+        LeaseGrantRequest request = LeaseGrantRequest.newBuilder()
+                .setTtlMillis(timeToLive.toMillis())
+                .build();
+        long lease = connection.write(timed -> timed.leaseGrant(request)).getLease();
+        if (lease <= 0) {
+            throw connection.wrongAnswer("granted a lease without a number");
+        }
+        return lease;
+    }
+
+    /**
+     * Gives a lease its whole time to live again.
+     *
+     * @throws HomeKvException NOT_FOUND if it has ended or is being ended
+     */
+    public LeaseStatus keepAlive(long lease) {
+        LeaseRequest request = leaseRequest(lease);
+        // Done twice it does no harm.
+        return messages.lease(lease, connection.read(timed -> timed.leaseKeepAlive(request)));
+    }
+
+    /**
+     * Ends a lease and deletes the keys attached to it, in as many revisions as it takes.
+     *
+     * @throws HomeKvException NOT_FOUND if it has ended, or never was
+     */
+    public Written revokeLease(long lease) {
+        LeaseRequest request = leaseRequest(lease);
+        LeaseRevokeResponse response = connection.write(timed -> timed.leaseRevoke(request));
+        return new Written(OptionalLong.of(response.getRevision()), OptionalLong.of(response.getDeleted()));
+    }
+
+    /**
+     * How long a lease has left.
+     *
+     * @throws HomeKvException NOT_FOUND if it has ended, or never was
+     */
+    public LeaseStatus lease(long lease) {
+        LeaseRequest request = leaseRequest(lease);
+        return messages.lease(lease, connection.read(timed -> timed.leaseTimeLeft(request)));
+    }
+
+    /** All leases that have not ended, in the order of their numbers. */
+    public List<LeaseStatus> leases() {
+        List<LeaseStatus> leases = new ArrayList<>();
+        connection
+                .read(timed -> timed.leaseList(Empty.getDefaultInstance()))
+                .getLeasesList()
+                .forEach(lease -> leases.add(messages.lease(lease.getLease(), lease)));
+        return leases;
+    }
+
+    private static LeaseRequest leaseRequest(long lease) {
+        return LeaseRequest.newBuilder().setLease(lease).build();
     }
 
     private static OptionalLong optional(boolean present, long value) {
@@ -223,19 +531,12 @@ public final class HomeKvClient implements AutoCloseable {
     }
 
     private static ByteString unsafeWrap(Bytes bytes) {
-        return UnsafeByteOperations.unsafeWrap(bytes.unsafeArray());
+        return ClientMessages.unsafeWrap(bytes);
     }
 
-    /** Ends the connection and the calls under way. */
+    /** Ends the connection and the calls under way, streams and watches included. */
     @Override
     public void close() {
-        channel.shutdownNow();
-        try {
-            // The channel still schedules on the event loop until it has ended, which takes a moment.
-            channel.awaitTermination(CLOSE_PATIENCE_MILLIS, TimeUnit.MILLISECONDS);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        eventLoop.shutdownGracefully(0, 0, TimeUnit.SECONDS);
+        connection.close();
     }
 }

@@ -6,7 +6,6 @@ import homekv.storage.MvccStore;
 import io.grpc.Codec;
 import io.grpc.DecompressorRegistry;
 import io.grpc.Server;
-import io.grpc.Status;
 import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.services.HealthStatusManager;
@@ -29,8 +28,13 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * <p>The store and its log stay the caller's, who closes them after the server.
  */
 public final class HomeKvServer implements AutoCloseable {
-    /** How many calls one connection may have under way; more wait in the client. */
-    private static final int CALLS_PER_CONNECTION = 4_096;
+    /**
+     * How many calls one connection may have under way; more wait in the client. Enough for ten thousand watches and the
+     * calls beside them, since a watch that waits takes a few KiB and no thread of the platform's. It protects a client
+     * from itself rather than the server from clients, who may open more connections: what takes memory is charged
+     * wherever it comes from.
+     */
+    private static final int CALLS_PER_CONNECTION = 16_384;
 
     /** A connection that has been silent this long is asked whether its client is still there. */
     private static final long KEEP_ALIVE_SECONDS = 60;
@@ -41,6 +45,7 @@ public final class HomeKvServer implements AutoCloseable {
 
     private final HealthStatusManager health = new HealthStatusManager();
     private final InFlightBytes inFlight;
+    private final HomeKvService service;
     private final VirtualThreadCalls otherCalls = new VirtualThreadCalls();
     private final AtomicBoolean stopping = new AtomicBoolean();
     private final Server server;
@@ -53,10 +58,11 @@ public final class HomeKvServer implements AutoCloseable {
     @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
     public HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
         inFlight = new InFlightBytes(store.limits());
+        service = new HomeKvService(store, log);
         server = NettyServerBuilder.forAddress(address)
                 // Callbacks run on the transport's threads and only signal to the threads of the calls.
                 .directExecutor()
-                .addService(new HomeKvService(store, log).definition())
+                .addService(service.definition())
                 .addService(otherCalls.wrap(health.getHealthService()))
                 .addService(otherCalls.wrap(ProtoReflectionServiceV1.newInstance()))
                 .addService(otherCalls.wrap(ProtoReflectionService.newInstance()))
@@ -96,8 +102,8 @@ public final class HomeKvServer implements AutoCloseable {
     }
 
     /**
-     * Takes no more connections and calls, says NOT_SERVING to who watches its health, and waits until the calls under
-     * way are finished or {@code patience} is over; then ends what is left. A call that is ended may or may not have
+     * Takes no more connections and calls, says NOT_SERVING to who watches its health, ends watches, and waits until the
+     * other calls under way are finished or {@code patience} is over; then ends what is left. A call that is ended may or may not have
      * been carried out. Returns whether all calls were finished.
      */
     public boolean stop(Duration patience) throws InterruptedException {
@@ -105,7 +111,8 @@ public final class HomeKvServer implements AutoCloseable {
             health.enterTerminalState();
         }
         server.shutdown();
-        otherCalls.end(Status.UNAVAILABLE.withDescription("the server is stopping"));
+        otherCalls.end(Statuses.stopping());
+        service.endWatches(Statuses.stopping());
         boolean finished = server.awaitTermination(patience.toNanos(), TimeUnit.NANOSECONDS);
         close();
         return finished;

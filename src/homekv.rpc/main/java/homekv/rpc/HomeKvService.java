@@ -1,33 +1,43 @@
 package homekv.rpc;
 
-import com.google.protobuf.ByteString;
 import com.google.protobuf.CodedOutputStream;
-import com.google.protobuf.UnsafeByteOperations;
+import com.google.protobuf.MessageLite;
+import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.DelResponse;
 import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
+import homekv.rpc.proto.LeaseGrantResponse;
+import homekv.rpc.proto.LeaseListResponse;
+import homekv.rpc.proto.LeaseRevokeResponse;
 import homekv.rpc.proto.Metrics;
 import homekv.rpc.proto.MetricsResponse;
 import homekv.rpc.proto.Record;
 import homekv.rpc.proto.SetResponse;
+import homekv.rpc.proto.TxnResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Command;
 import homekv.storage.CommandLog;
 import homekv.storage.Counters;
 import homekv.storage.Entry;
+import homekv.storage.LeaseStatus;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import homekv.storage.MvccStore;
+import homekv.storage.Op;
 import homekv.storage.Reading;
 import homekv.storage.Result;
+import homekv.storage.Txn;
 import homekv.storage.Write;
 import io.grpc.MethodDescriptor;
 import io.grpc.ServerMethodDefinition;
 import io.grpc.ServerServiceDefinition;
 import io.grpc.ServiceDescriptor;
+import io.grpc.Status;
 import java.io.IOException;
 import java.io.InputStream;
 import java.util.List;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.stream.Stream;
 
 /** The methods of HomeKvService: each reads its request, talks to the store or its log, and builds the response. */
 final class HomeKvService {
@@ -38,24 +48,43 @@ final class HomeKvService {
     /** What a key costs in heap beside its own bytes and its value's, from when it is read until its call ends. */
     static final int KEY_OVERHEAD_BYTES = 64;
 
+    /** The same for a step or a comparison of a transaction, which may have a range for its key. */
+    static final int STEP_OVERHEAD_BYTES = 192;
+
+    /** How many keys of a lease one command deletes, so that others are not held up for long. */
+    private static final int KEYS_PER_REVOKE = 1_000;
+
     private final MvccStore store;
     private final CommandLog log;
     private final Limits limits;
+    private final StreamedReads streamed;
     private final long startNanos = System.nanoTime();
 
     HomeKvService(MvccStore store, CommandLog log) {
         this.store = store;
         this.log = log;
         this.limits = store.limits();
+        this.streamed = new StreamedReads(store);
     }
 
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                unread(HomeKvServiceGrpc.getGetMethod(), (body, inFlight) -> get(keys(body, inFlight), inFlight)),
-                unread(HomeKvServiceGrpc.getSetMethod(), (body, inFlight) -> set(writes(body, inFlight))),
-                unread(HomeKvServiceGrpc.getDelMethod(), (body, inFlight) -> del(keys(body, inFlight))),
-                unread(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()));
+                unary(HomeKvServiceGrpc.getGetMethod(), this::get),
+                unary(HomeKvServiceGrpc.getSetMethod(), this::set),
+                unary(HomeKvServiceGrpc.getDelMethod(), this::del),
+                unary(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()),
+                unary(HomeKvServiceGrpc.getTxnMethod(), this::txn),
+                unary(HomeKvServiceGrpc.getCompactMethod(), (body, inFlight) -> compact(body)),
+                unary(HomeKvServiceGrpc.getLeaseGrantMethod(), (body, inFlight) -> leaseGrant(body)),
+                unary(HomeKvServiceGrpc.getLeaseKeepAliveMethod(), (body, inFlight) -> leaseKeepAlive(body)),
+                unary(HomeKvServiceGrpc.getLeaseRevokeMethod(), (body, inFlight) -> leaseRevoke(body)),
+                unary(HomeKvServiceGrpc.getLeaseTimeLeftMethod(), (body, inFlight) -> leaseTimeLeft(body)),
+                unary(HomeKvServiceGrpc.getLeaseListMethod(), (body, inFlight) -> leaseList(inFlight)),
+                streaming(HomeKvServiceGrpc.getScanMethod(), streamed::scan),
+                streaming(HomeKvServiceGrpc.getHistoryMethod(), streamed::history),
+                streaming(HomeKvServiceGrpc.getDiffMethod(), streamed::diff),
+                streaming(HomeKvServiceGrpc.getWatchMethod(), streamed::watch));
         ServiceDescriptor generated = HomeKvServiceGrpc.getServiceDescriptor();
         ServiceDescriptor.Builder descriptor =
                 ServiceDescriptor.newBuilder(generated.getName()).setSchemaDescriptor(generated.getSchemaDescriptor());
@@ -65,52 +94,69 @@ final class HomeKvService {
         return definition.build();
     }
 
-    private <ResponseT> ServerMethodDefinition<InputStream, ResponseT> unread(
+    private <ResponseT> ServerMethodDefinition<InputStream, ResponseT> unary(
             MethodDescriptor<?, ResponseT> method, UnaryCall.Method<ResponseT> answer) {
         return ServerMethodDefinition.create(
-                method.toBuilder(UnaryCall.UNREAD, method.getResponseMarshaller())
-                        .build(),
-                (call, headers) -> new UnaryCall<>(call, limits, answer));
+                unread(method), (call, headers) -> new UnaryCall<>(call, headers, store, answer));
     }
 
-    private List<Bytes> keys(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
-        List<Bytes> keys = new RequestDecoder(body, limits).keys();
+    private <ResponseT extends MessageLite> ServerMethodDefinition<InputStream, ResponseT> streaming(
+            MethodDescriptor<?, ResponseT> method, StreamCall.Method<ResponseT> answer) {
+        return ServerMethodDefinition.create(
+                unread(method), (call, headers) -> new StreamCall<>(call, headers, store, answer));
+    }
+
+    private static <ResponseT> MethodDescriptor<InputStream, ResponseT> unread(MethodDescriptor<?, ResponseT> method) {
+        return method.toBuilder(RequestCall.UNREAD, method.getResponseMarshaller())
+                .build();
+    }
+
+    /** Ends every watch, also those that have yet to come, since they would go on for ever. Any thread. */
+    void endWatches(Status status) {
+        streamed.endWatches(status);
+    }
+
+    private RequestDecoder decoder(InputStream body) {
+        return new RequestDecoder(body, limits);
+    }
+
+    // ---- Keys ----
+
+    private GetResponse get(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        RequestDecoder.Get request = decoder(body).get();
+        List<Bytes> keys = request.keys();
         charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
-        return keys;
-    }
-
-    private List<Write> writes(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
-        List<Write> writes = new RequestDecoder(body, limits).writes();
-        charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
-        return writes;
-    }
-
-    private GetResponse get(List<Bytes> keys, InFlightBytes.Call inFlight) throws RefusedException {
-        Reading reading = store.read(keys);
+        Reading reading = request.revision().isPresent()
+                ? store.read(keys, request.revision().getAsLong())
+                : store.read(keys);
         requireRoom(responseBytes(keys, reading), inFlight);
         store.countGet();
         GetResponse.Builder response = GetResponse.newBuilder().setRevision(reading.revision());
         for (int i = 0; i < keys.size(); i++) {
-            Record.Builder record = Record.newBuilder().setKey(unsafeWrap(keys.get(i)));
+            Record.Builder record = Record.newBuilder().setKey(ServerMessages.unsafeWrap(keys.get(i)));
             Entry entry = reading.entries().get(i);
             if (entry != null) {
-                record.setValue(unsafeWrap(entry.value()));
+                record.setValue(ServerMessages.unsafeWrap(entry.value()));
             }
             response.addRecords(record);
         }
         return response.build();
     }
 
-    private SetResponse set(List<Write> writes) throws RefusedException {
-        Result.Applied applied = submit(new Command.Set(writes));
+    private SetResponse set(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        List<Write> writes = decoder(body).writes();
+        charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
+        Result.Applied applied = submit(new Command.Set(writes), Result.Applied.class);
         return SetResponse.newBuilder()
                 .setSucc(true)
                 .setRevision(applied.revision())
                 .build();
     }
 
-    private DelResponse del(List<Bytes> keys) throws RefusedException {
-        Result.Applied applied = submit(new Command.Del(keys));
+    private DelResponse del(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        List<Bytes> keys = decoder(body).get().keys();
+        charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
+        Result.Applied applied = submit(new Command.Del(keys), Result.Applied.class);
         return DelResponse.newBuilder()
                 .setSucc(true)
                 .setRevision(applied.revision())
@@ -118,12 +164,116 @@ final class HomeKvService {
                 .build();
     }
 
-    private Result.Applied submit(Command command) throws RefusedException {
-        return switch (log.submit(command)) {
-            case Result.Applied applied -> applied;
-            case Result.Refused refused -> throw new RefusedException(refused);
-        };
+    private <T extends Result> T submit(Command command, Class<T> success) throws RefusedException {
+        Result result = log.submit(command);
+        if (!success.isInstance(result)) {
+            throw new RefusedException(result);
+        }
+        return success.cast(result);
     }
+
+    // ---- Transactions and revisions ----
+
+    private TxnResponse txn(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        RequestDecoder decoder = decoder(body);
+        Txn txn = decoder.txn();
+        charge((long) decoder.steps() * STEP_OVERHEAD_BYTES, inFlight);
+        Result.Transacted transacted = submit(txn, Result.Transacted.class);
+        long responseBytes = ServerMessages.transactedBytes(txn, transacted);
+        if (changesNothing(txn)) {
+            charge(responseBytes, inFlight);
+        } else if (!inFlight.charge(responseBytes)) {
+            throw Statuses.carriedOutUnanswered(transacted.revision(), responseBytes)
+                    .asRuntimeException();
+        }
+        return ServerMessages.transacted(txn, transacted);
+    }
+
+    /** Whether a transaction only reads, whatever it finds. */
+    private static boolean changesNothing(Txn txn) {
+        return Stream.concat(txn.then().stream(), txn.otherwise().stream()).allMatch(step -> switch (step) {
+            case Op.Get get -> true;
+            case Op.Scan scan -> true;
+            case Op.Put put -> false;
+            case Op.Delete delete -> false;
+            case Op.Increment increment -> false;
+            case Txn within -> changesNothing(within);
+        });
+    }
+
+    private CompactResponse compact(InputStream body) throws IOException, RefusedException {
+        submit(decoder(body).compact(), Result.Applied.class);
+        return CompactResponse.getDefaultInstance();
+    }
+
+    // ---- Leases ----
+
+    private LeaseGrantResponse leaseGrant(InputStream body) throws IOException, RefusedException {
+        RequestDecoder.LeaseGrant request = decoder(body).leaseGrant();
+        long lease = request.lease();
+        if (lease == 0) {
+            lease = grantAny(request.ttlMillis());
+        } else {
+            submit(new Command.Grant(lease, request.ttlMillis()), Result.Applied.class);
+        }
+        return LeaseGrantResponse.newBuilder()
+                .setLease(lease)
+                .setTtlMillis(request.ttlMillis())
+                .build();
+    }
+
+    private long grantAny(long ttlMillis) throws RefusedException {
+        while (true) {
+            long lease = ThreadLocalRandom.current().nextLong(1, Long.MAX_VALUE);
+            Result result = log.submit(new Command.Grant(lease, ttlMillis));
+            if (result instanceof Result.Applied) {
+                return lease;
+            }
+            if (!(result instanceof Result.LeaseExists)) {
+                throw new RefusedException(result);
+            }
+        }
+    }
+
+    private homekv.rpc.proto.LeaseStatus leaseKeepAlive(InputStream body) throws IOException, RefusedException {
+        long lease = decoder(body).lease();
+        return status(lease, store.keepAlive(lease));
+    }
+
+    private homekv.rpc.proto.LeaseStatus leaseTimeLeft(InputStream body) throws IOException, RefusedException {
+        long lease = decoder(body).lease();
+        return status(lease, store.lease(lease));
+    }
+
+    private static homekv.rpc.proto.LeaseStatus status(long lease, LeaseStatus status) throws RefusedException {
+        if (status == null) {
+            throw new RefusedException(new Result.NoLease(lease));
+        }
+        return ServerMessages.lease(status);
+    }
+
+    private LeaseRevokeResponse leaseRevoke(InputStream body) throws IOException, RefusedException {
+        Command.Revoke revoke = new Command.Revoke(decoder(body).lease(), KEYS_PER_REVOKE);
+        Result.Applied last = submit(revoke, Result.Applied.class);
+        long deleted = last.deletedKeys();
+        // As many as that were deleted, so that there may be more. The one who ends expired leases may be at it, too.
+        while (last.deletedKeys() == KEYS_PER_REVOKE && log.submit(revoke) instanceof Result.Applied applied) {
+            deleted += applied.deletedKeys();
+            last = applied;
+        }
+        return LeaseRevokeResponse.newBuilder()
+                .setDeleted(deleted)
+                .setRevision(last.revision())
+                .build();
+    }
+
+    private LeaseListResponse leaseList(InFlightBytes.Call inFlight) throws RefusedException {
+        List<LeaseStatus> leases = store.leases();
+        requireRoom(ServerMessages.leasesBytes(leases), inFlight);
+        return ServerMessages.leases(leases);
+    }
+
+    // ---- What the server is and does ----
 
     private MetricsResponse metrics() {
         Counters counters = store.counters();
@@ -144,6 +294,10 @@ final class HomeKvService {
                 .setGetCmdsCount(counters.gets())
                 .setSetCmdsCount(counters.sets())
                 .setDelCmdsCount(counters.dels())
+                .setTxnCmdsCount(counters.txns())
+                .setCompactRevision(counters.compactRevision())
+                .setLeasesCount(counters.leases())
+                .setWatchesCount(counters.watches())
                 .build();
         return MetricsResponse.newBuilder().setMetrics(metrics).build();
     }
@@ -165,22 +319,13 @@ final class HomeKvService {
     private static long responseBytes(List<Bytes> keys, Reading reading) {
         long bytes = 1 + CodedOutputStream.computeUInt64SizeNoTag(reading.revision());
         for (int i = 0; i < keys.size(); i++) {
-            long recordBytes = fieldBytes(keys.get(i).length());
+            long recordBytes = ServerMessages.fieldBytes(keys.get(i).length());
             Entry entry = reading.entries().get(i);
             if (entry != null) {
-                recordBytes += fieldBytes(entry.value().length());
+                recordBytes += ServerMessages.fieldBytes(entry.value().length());
             }
-            bytes += fieldBytes(recordBytes);
+            bytes += ServerMessages.fieldBytes(recordBytes);
         }
         return bytes;
-    }
-
-    /** A length-delimited field with a number below 16: tag, length and content. */
-    private static long fieldBytes(long contentBytes) {
-        return 1 + CodedOutputStream.computeUInt64SizeNoTag(contentBytes) + contentBytes;
-    }
-
-    private static ByteString unsafeWrap(Bytes bytes) {
-        return UnsafeByteOperations.unsafeWrap(bytes.unsafeArray());
     }
 }

@@ -127,6 +127,17 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
             return true;
         }
 
+        /** Gives back a part of the charge before the call ends. */
+        void release(long bytes) {
+            charged -= bytes;
+            reserved.addAndGet(-bytes);
+        }
+
+        /** Gives back all that has been charged so far. */
+        void releaseAll() {
+            release(charged);
+        }
+
         /** One more thread works for this call, and will say {@link #done}. */
         void join() {
             parties.incrementAndGet();

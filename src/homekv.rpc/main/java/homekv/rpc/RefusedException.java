@@ -6,10 +6,15 @@ import homekv.storage.Result;
 final class RefusedException extends Exception {
     private static final long serialVersionUID = 1;
 
-    final transient Result.Refused refused;
+    /** Any result that says why a command, or a read, was not carried out. */
+    final transient Result refused;
 
-    RefusedException(Result.Refused refused) {
-        super(refused.toString(), null, false, false);
+    RefusedException(Result refused) {
+        this(refused, null);
+    }
+
+    RefusedException(Result refused, Throwable cause) {
+        super(refused.toString(), cause, false, false);
         this.refused = refused;
     }
 }

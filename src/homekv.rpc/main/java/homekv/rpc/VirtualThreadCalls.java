@@ -32,7 +32,7 @@ final class VirtualThreadCalls implements ServerInterceptor {
     /** The service with requests left unread: they are parsed by the call's thread, too. */
     ServerServiceDefinition wrap(BindableService service) {
         return ServerInterceptors.intercept(
-                ServerInterceptors.useMarshalledMessages(service.bindService(), UnaryCall.UNREAD), this);
+                ServerInterceptors.useMarshalledMessages(service.bindService(), RequestCall.UNREAD), this);
     }
 
     @Override

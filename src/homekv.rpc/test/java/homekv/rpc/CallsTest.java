@@ -370,7 +370,7 @@ class CallsTest {
     @Test
     void aCallThatHasEndedBeforeItsThreadRunsIsNotCarriedOut() throws Exception {
         RecordedCall<SetResponse> call = new RecordedCall<>(HomeKvServiceGrpc.getSetMethod().toBuilder(
-                        UnaryCall.UNREAD, HomeKvServiceGrpc.getSetMethod().getResponseMarshaller())
+                        RequestCall.UNREAD, HomeKvServiceGrpc.getSetMethod().getResponseMarshaller())
                 .build());
         InFlightBytes inFlight = new InFlightBytes(Harness.ROOMY);
         Context.CancellableContext context = inFlight.newServerStreamTracer("Set", new Metadata())
@@ -379,8 +379,8 @@ class CallsTest {
         AtomicInteger answered = new AtomicInteger();
         Context before = context.attach();
         UnaryCall<SetResponse> unary;
-        try {
-            unary = new UnaryCall<>(call, Harness.ROOMY, (body, charge) -> {
+        try (MvccStore store = new MvccStore(Harness.ROOMY)) {
+            unary = new UnaryCall<>(call, new Metadata(), store, (body, charge) -> {
                 answered.incrementAndGet();
                 return SetResponse.getDefaultInstance();
             });

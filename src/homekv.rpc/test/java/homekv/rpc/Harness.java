@@ -195,7 +195,7 @@ final class Harness implements AutoCloseable {
 
     void assertRefusal(Limit limit, Object size, Status status) {
         Status.Code code = switch (limit) {
-            case KEY_BYTES, VALUE_BYTES, REQUEST_KEYS -> Status.Code.INVALID_ARGUMENT;
+            case KEY_BYTES, VALUE_BYTES, REQUEST_KEYS, TXN_DEPTH, LEASE_MILLIS -> Status.Code.INVALID_ARGUMENT;
             default -> Status.Code.RESOURCE_EXHAUSTED;
         };
         assertEquals(code, status.getCode(), status::toString);

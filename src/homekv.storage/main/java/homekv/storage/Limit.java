@@ -10,8 +10,13 @@ public enum Limit {
     IN_FLIGHT_BYTES(1, Limits.MAX_HEAP_BYTES),
     MEMORY_BYTES(0, Limits.MAX_HEAP_BYTES),
     HISTORY_BYTES(0, Limits.MAX_HEAP_BYTES),
-    SNAPSHOT_MILLIS(1, 1L << 42),
-    OPEN_SNAPSHOTS(1, 1 << 20);
+    HISTORY_MILLIS(0, Limits.MAX_MILLIS),
+    SNAPSHOT_BYTES(0, Limits.MAX_HEAP_BYTES),
+    SNAPSHOT_MILLIS(1, Limits.MAX_MILLIS),
+    OPEN_SNAPSHOTS(1, 1 << 20),
+    OPEN_WATCHES(0, 1 << 20),
+    TXN_DEPTH(1, 64),
+    LEASE_MILLIS(1, Limits.MAX_MILLIS);
 
     private final long min;
     private final long max;

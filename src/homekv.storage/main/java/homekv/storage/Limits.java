@@ -5,21 +5,29 @@ import java.util.List;
 /**
  * Every bound of a store and of the server around it, in one place. Immutable.
  *
- * <p>A command over one of the first three is refused before anything is changed. The store itself keeps
- * {@code memoryBytes}, {@code historyBytes}, {@code snapshotMillis} and {@code openSnapshots}; a server keeps
- * {@code requestBytes}, {@code responseBytes} and {@code inFlightBytes}, which mean nothing to an embedded store.
+ * <p>A command over one of the first three, over {@code txnDepth} or over {@code leaseMillis} is refused before anything
+ * is changed. {@code requestBytes} and {@code inFlightBytes} are kept by a server and mean nothing to an embedded store;
+ * all others the store keeps itself.
  *
  * @param keyBytes the longest key; the shortest is one byte
  * @param valueBytes the longest value
- * @param requestKeys how many keys one command or read may name, repeated ones counted each time
+ * @param requestKeys how many keys one command or read may name, repeated ones counted each time; and how many one
+ *     transaction may go through
  * @param requestBytes the largest request message
- * @param responseBytes the largest response message
- * @param inFlightBytes the most bytes that the requests and responses of all calls under way may take together
+ * @param responseBytes the largest response message, and the most bytes of keys and values that a transaction answers
+ * @param inFlightBytes the most bytes that the requests and responses of all calls under way may take together; a
+ *     request is charged 64 bytes for each of its keys besides its own
  * @param memoryBytes the most that the store's account of the heap it holds may reach: beyond it, puts are refused
- * @param historyBytes the most that versions may take which only open snapshots keep: beyond it, the oldest snapshots
- *     expire
+ * @param historyBytes the most that the history window may take: what older revisions can be read, and whose changes can
+ *     be watched, beside the newest. Beyond it, and where memory is short, its oldest revisions are given up
+ * @param historyMillis how long the history window may reach back
+ * @param snapshotBytes the most that versions may take which only open snapshots keep, because they have left the
+ *     history window: beyond it, the oldest snapshots expire
  * @param snapshotMillis how long a snapshot may keep old versions from being reclaimed before it expires
  * @param openSnapshots how many snapshots may be open at once
+ * @param openWatches how many watches may be open at once
+ * @param txnDepth how deep transactions may lie within each other; 1: not at all
+ * @param leaseMillis the longest time to live that a lease may have
  * @param heapRegionBytes what the collector rounds arrays of more than half of it up to (G1's region size), so that
  *     the account of large values is true; 0 where it rounds nothing
  */
@@ -32,8 +40,13 @@ public record Limits(
         long inFlightBytes,
         long memoryBytes,
         long historyBytes,
+        long historyMillis,
+        long snapshotBytes,
         long snapshotMillis,
         int openSnapshots,
+        int openWatches,
+        int txnDepth,
+        long leaseMillis,
         int heapRegionBytes) {
 
     /** The largest message that can be set: twice as much still fits the transport's own bound, an {@code int}. */
@@ -41,6 +54,9 @@ public record Limits(
 
     /** The most that any limit of memory can be: more than a heap can have, and sums of it do not overflow. */
     static final long MAX_HEAP_BYTES = 1L << 50;
+
+    /** The longest time that can be set, more than a hundred years. */
+    static final long MAX_MILLIS = 1L << 42;
 
     private static final long MIB = 1 << 20;
 
@@ -56,8 +72,13 @@ public record Limits(
         Limit.IN_FLIGHT_BYTES.requireInRange(inFlightBytes);
         Limit.MEMORY_BYTES.requireInRange(memoryBytes);
         Limit.HISTORY_BYTES.requireInRange(historyBytes);
+        Limit.HISTORY_MILLIS.requireInRange(historyMillis);
+        Limit.SNAPSHOT_BYTES.requireInRange(snapshotBytes);
         Limit.SNAPSHOT_MILLIS.requireInRange(snapshotMillis);
         Limit.OPEN_SNAPSHOTS.requireInRange(openSnapshots);
+        Limit.OPEN_WATCHES.requireInRange(openWatches);
+        Limit.TXN_DEPTH.requireInRange(txnDepth);
+        Limit.LEASE_MILLIS.requireInRange(leaseMillis);
         if (heapRegionBytes < 0) {
             throw new IllegalArgumentException("heapRegionBytes is " + heapRegionBytes + "; 0 says there are none");
         }
@@ -79,7 +100,12 @@ public record Limits(
                 memoryBytes,
                 memoryBytes / 4,
                 300_000,
+                memoryBytes / 4,
+                300_000,
                 1 << 16,
+                1 << 16,
+                8,
+                MAX_MILLIS,
                 0);
     }
 
@@ -99,8 +125,13 @@ public record Limits(
             case IN_FLIGHT_BYTES -> inFlightBytes;
             case MEMORY_BYTES -> memoryBytes;
             case HISTORY_BYTES -> historyBytes;
+            case HISTORY_MILLIS -> historyMillis;
+            case SNAPSHOT_BYTES -> snapshotBytes;
             case SNAPSHOT_MILLIS -> snapshotMillis;
             case OPEN_SNAPSHOTS -> openSnapshots;
+            case OPEN_WATCHES -> openWatches;
+            case TXN_DEPTH -> txnDepth;
+            case LEASE_MILLIS -> leaseMillis;
         };
     }
 
@@ -121,8 +152,13 @@ public record Limits(
                 limit == Limit.IN_FLIGHT_BYTES ? value : inFlightBytes,
                 limit == Limit.MEMORY_BYTES ? value : memoryBytes,
                 limit == Limit.HISTORY_BYTES ? value : historyBytes,
+                limit == Limit.HISTORY_MILLIS ? value : historyMillis,
+                limit == Limit.SNAPSHOT_BYTES ? value : snapshotBytes,
                 limit == Limit.SNAPSHOT_MILLIS ? value : snapshotMillis,
                 limit == Limit.OPEN_SNAPSHOTS ? narrow : openSnapshots,
+                limit == Limit.OPEN_WATCHES ? narrow : openWatches,
+                limit == Limit.TXN_DEPTH ? narrow : txnDepth,
+                limit == Limit.LEASE_MILLIS ? value : leaseMillis,
                 heapRegionBytes);
     }
 
@@ -137,8 +173,13 @@ public record Limits(
                 inFlightBytes,
                 memoryBytes,
                 historyBytes,
+                historyMillis,
+                snapshotBytes,
                 snapshotMillis,
                 openSnapshots,
+                openWatches,
+                txnDepth,
+                leaseMillis,
                 regionBytes);
     }
 
@@ -153,7 +194,71 @@ public record Limits(
                 yield refused;
             }
             case Command.Del del -> checkKeys(del.keys());
+            case Txn txn -> new TxnCheck().check(txn);
+            case Command.Grant grant ->
+                grant.ttlMillis() >= 1 && grant.ttlMillis() <= leaseMillis
+                        ? null
+                        : new Result.Refused(Limit.LEASE_MILLIS, grant.ttlMillis(), leaseMillis);
+            case Command.Compact compact -> null;
+            case Command.Revoke revoke -> null;
         };
+    }
+
+    /** Counts through a transaction and all that are within it. */
+    private final class TxnCheck {
+        private int steps;
+        private int depth;
+
+        Result.Refused check(Txn txn) {
+            if (++depth > txnDepth) {
+                return new Result.Refused(Limit.TXN_DEPTH, depth, txnDepth);
+            }
+            Result.Refused refused = null;
+            for (int i = 0; refused == null && i < txn.compares().size(); i++) {
+                refused = check(txn.compares().get(i));
+            }
+            refused = refused != null ? refused : check(txn.then());
+            refused = refused != null ? refused : check(txn.otherwise());
+            depth--;
+            return refused;
+        }
+
+        private Result.Refused check(List<Op> ops) {
+            Result.Refused refused = null;
+            for (int i = 0; refused == null && i < ops.size(); i++) {
+                Op op = ops.get(i);
+                refused = checkCount(++steps);
+                if (refused == null) {
+                    refused = switch (op) {
+                        case Op.Get get -> checkKey(get.key());
+                        case Op.Scan scan -> Limits.this.check(scan.range());
+                        case Op.Put put -> checkPair(put.key(), put.value());
+                        case Op.Delete delete -> Limits.this.check(delete.range());
+                        case Op.Increment increment -> checkKey(increment.key());
+                        case Txn txn -> check(txn);
+                    };
+                }
+            }
+            return refused;
+        }
+
+        private Result.Refused check(Compare compare) {
+            Result.Refused refused = checkCount(++steps);
+            if (refused == null) {
+                refused = Limits.this.check(compare.range());
+            }
+            if (refused == null && compare instanceof Compare.Value value) {
+                refused = checkValue(value.value());
+            }
+            return refused;
+        }
+    }
+
+    /** Why reading a range would be refused, or null if it would not: its ends are keys, or a byte more. */
+    public Result.Refused check(Range range) {
+        int longest = Math.max(
+                range.from().length(), range.to() == null ? 0 : range.to().length());
+        return longest <= keyBytes + 1 ? null : new Result.Refused(Limit.KEY_BYTES, longest, keyBytes);
     }
 
     /** Why a command or read that names these keys would be refused, or null if it would not. */
@@ -166,11 +271,19 @@ public record Limits(
     }
 
     private Result.Refused check(Write write) {
-        Result.Refused refused = checkKey(write.key());
-        if (refused == null && write instanceof Write.Put put && put.value().length() > valueBytes) {
-            refused = new Result.Refused(Limit.VALUE_BYTES, put.value().length(), valueBytes);
-        }
-        return refused;
+        return switch (write) {
+            case Write.Put put -> checkPair(put.key(), put.value());
+            case Write.Delete delete -> checkKey(delete.key());
+        };
+    }
+
+    private Result.Refused checkPair(Bytes key, Bytes value) {
+        Result.Refused refused = checkKey(key);
+        return refused != null ? refused : checkValue(value);
+    }
+
+    private Result.Refused checkValue(Bytes value) {
+        return value.length() <= valueBytes ? null : new Result.Refused(Limit.VALUE_BYTES, value.length(), valueBytes);
     }
 
     private Result.Refused checkKey(Bytes key) {

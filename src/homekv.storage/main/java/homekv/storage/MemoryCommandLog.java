@@ -15,6 +15,7 @@ public final class MemoryCommandLog implements CommandLog {
     /** The log of {@code store}, which is changed through this log alone. */
     public MemoryCommandLog(MvccStore store) {
         this.store = Objects.requireNonNull(store);
+        store.changedThrough(this);
     }
 
     @Override

@@ -1,13 +1,14 @@
 package homekv.storage;
 
-import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
+import java.lang.invoke.VarHandle;
+import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
 import java.util.function.LongSupplier;
 
 /**
@@ -37,39 +38,41 @@ import java.util.function.LongSupplier;
  *
  * All changes happen in a turn: the thread that holds `turn` is the writer (S8). Applying a command has three steps.
  *
- *   1. Stage. Look up every key, make its new version, and put an empty chain into the map for a key that has none.
- *      Everything that can fail happens here. A failure leaves nothing but empty chains, which read as absent; the
- *      next sweep removes them.
- *   2. Commit. Link each new version to its chain, then publish: one volatile write of `published` (S2). Plain stores
- *      only; nothing is allocated. A failure in here (a stack that overflows) stops the store: what is linked is never
- *      published, and readers go on at the last revision.
- *   3. Reclaim. Drop from the written chains what no open snapshot can read (S6), by cutting links. The command is
- *      committed by now, so a failure to note a chain for later is made good by a sweep of the whole map.
+ *   1. Stage. Look up every key, make its new version and link it to its chain, where its revision, one above the
+ *      published one, hides it from every reader; put a chain into the map for a key that has none. So the command's
+ *      own reads see its writes by reading at its revision. Everything that can fail happens here. A failure unlinks
+ *      what was linked, and leaves nothing but empty chains, which read as absent; the next sweep removes them.
+ *   2. Commit. Take the new versions into the account and the commit into the history, then publish: one volatile
+ *      write of `published` (S2). Plain stores only; nothing is allocated. A failure in here (a stack that overflows)
+ *      stops the store: what is linked is never published, and readers go on at the last revision.
+ *   3. Reclaim. Give up what has left the history window, and drop what nobody can read any more (S6), by cutting
+ *      links. The command is committed by now, so a failure to note a chain for later is made good by a sweep of the
+ *      whole map.
  *
- * Example. Key k has the versions 7 and, pinned by a snapshot at revision 5, 3. A put at revision 9 links 9 -> 7 -> 3,
- * publishes 9, scans the open snapshots, finds {5}, and cuts to 9 -> 3. Once the snapshot is closed, the next write of
- * k or the sweep cuts to 9. A deletion at revision 10 makes it 10 (tombstone) -> 9; nothing is pinned, so 9 goes, and
- * a tombstone with nothing behind it takes its key out of the map.
+ * Example, with a history window of two revisions. Key k has the versions 7 and, pinned by a snapshot at revision 5, 3.
+ * A put at revision 9 links 9 -> 7 -> 3 and publishes 9. At revision 12 the compact revision comes to 10; k's version
+ * at 9 is what it reads, so nothing behind 9 is needed but what is pinned: the writer finds {5} among the open
+ * snapshots and cuts to 9 -> 3. Once the snapshot is closed, the sweep cuts to 9. A deletion at revision 13 makes it
+ * 13 (tombstone) -> 9, and once 13 has left the window the key leaves the map.
  */
 public final class MvccStore implements AutoCloseable {
-    /** What the last command left behind. */
-    private record Published(long revision, long keys, long keyBytes, long valueBytes, long sets, long dels) {}
-
-    /** A version that is ready to be linked to its chain. */
-    record Staged(Bytes key, VersionChain chain, Version version) {}
-
     /** The reason of a store that has been closed. */
     private static final Throwable CLOSED = new Throwable("closed");
 
+    private final long id = ThreadLocalRandom.current().nextLong();
     private final Limits limits;
     private final LongSupplier nanoClock;
     private final ConcurrentSkipListMap<Bytes, VersionChain> chains = new ConcurrentSkipListMap<>();
     private final OpenSnapshots openSnapshots;
+    private final History history = new History();
+    private final Leases leases;
+    private final WatchHub watches;
     private final Reclaimer reclaimer;
+    private final Admission admission;
     private final LongAdder gets = new LongAdder();
 
     /** The one publication point (S2). */
-    private volatile Published published = new Published(0, 0, 0, 0, 0, 0);
+    private volatile Published published = new Published(0, 0, 0, 0, 0, 0, 0);
 
     /** Held by the writer. Command logs take it; nothing that a reader does needs it. */
     final ReentrantLock turn = new ReentrantLock();
@@ -88,7 +91,24 @@ public final class MvccStore implements AutoCloseable {
         this.nanoClock = Objects.requireNonNull(nanoClock);
         this.openSnapshots =
                 new OpenSnapshots(limits.openSnapshots(), Runtime.getRuntime().availableProcessors());
-        this.reclaimer = new Reclaimer(chains, openSnapshots, turn, limits, nanoClock, sweepInBackground);
+        this.leases = new Leases(nanoClock, sweepInBackground);
+        this.watches = new WatchHub(this, history, limits.openWatches());
+        this.reclaimer =
+                new Reclaimer(chains, openSnapshots, history, leases, turn, limits, nanoClock, sweepInBackground);
+        this.admission = new Admission(chains, reclaimer, limits);
+    }
+
+    /** Says through which log the store is changed, so that leases that expire are revoked there, too. */
+    void changedThrough(CommandLog log) {
+        leases.revokeThrough(log);
+    }
+
+    /**
+     * A random number that tells this store from every other one, whose revisions have nothing to do with those of this
+     * one. Whoever keeps a revision for longer than a store may live keeps this with it.
+     */
+    public long id() {
+        return id;
     }
 
     /** The limits that this store keeps. */
@@ -105,6 +125,16 @@ public final class MvccStore implements AutoCloseable {
      */
     public Snapshot snapshot() {
         return open(new Snapshot(chains, openSnapshots, reclaimer, nanoClock.getAsLong(), true));
+    }
+
+    /**
+     * Opens a view of the store as it was at a revision. Close it soon: what it can see stays in memory.
+     *
+     * @throws RevisionOutOfRangeException if that revision is older than the history window, or has yet to come
+     * @throws IllegalStateException if {@link Limits#openSnapshots()} are open
+     */
+    public Snapshot snapshot(long revision) {
+        return open(new Snapshot(chains, openSnapshots, reclaimer, nanoClock.getAsLong(), true), revision);
     }
 
     /** The entry of one key now, or null where it is absent. Counts as one get. */
@@ -126,22 +156,144 @@ public final class MvccStore implements AutoCloseable {
         }
     }
 
+    /**
+     * The entries that several keys had at a revision. Not counted.
+     *
+     * @throws RevisionOutOfRangeException if that revision is older than the history window, or has yet to come
+     */
+    public Reading read(List<Bytes> keys, long revision) {
+        try (Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false), revision)) {
+            return new Reading(revision, snapshot.get(keys));
+        }
+    }
+
     /** Counts a {@link #read} as a get. */
     public void countGet() {
         gets.increment();
     }
 
+    /** The newest revision. */
+    public long revision() {
+        return published.revision();
+    }
+
+    /**
+     * What a key has been, oldest first: what it was at a revision, if it was there, and every change after that. What
+     * the changes replaced is left out.
+     *
+     * <p>Costs a step for every kept version of the key, however few are wanted.
+     *
+     * @param from a revision; {@link Counters#compactRevision()} is the first that there is
+     * @param max how many to return at most
+     * @throws RevisionOutOfRangeException if {@code from} is older than the history window, or has yet to come
+     */
+    public List<Event> history(Bytes key, long from, int max) {
+        if (max < 1) {
+            throw new IllegalArgumentException("at least one is wanted, not " + max);
+        }
+        requireInRange(from);
+        VersionChain chain = chains.get(key);
+        long last = published.revision();
+        Version[] oldest = new Version[Math.min(max, 1 << 16)]; // A ring of those that were met last.
+        int met = 0;
+        Version version = chain == null ? null : chain.at(last);
+        while (version != null) {
+            if (version.revision > from || !version.isTombstone()) {
+                oldest[met++ % oldest.length] = version;
+                if (met == 2 * oldest.length) {
+                    met = oldest.length; // The same place in the ring, and no overflow.
+                }
+            }
+            version = version.revision > from ? version.older : null;
+        }
+        List<Event> events = new ArrayList<>(Math.min(met, oldest.length));
+        for (int i = 1; i <= Math.min(met, oldest.length); i++) {
+            events.add(chain.event(oldest[(met - i) % oldest.length], null));
+        }
+        VarHandle.acquireFence();
+        requireInRange(from); // Else some may have been dropped on the way (S13).
+        return events;
+    }
+
+    private void requireInRange(long revision) {
+        long last = published.revision();
+        long first = history.compactRevision();
+        if (revision < first || revision > last) {
+            throw new RevisionOutOfRangeException(revision, first, Math.max(first, last));
+        }
+    }
+
     /** Lets the snapshot pin the published revision, so that no version it can see is dropped from then on (S4). */
     private Snapshot open(Snapshot snapshot) {
-        snapshot.pin(published.revision);
+        long revision = published.revision();
+        add(snapshot, revision);
+        while (revision < history.compactRevision()) {
+            revision = published.revision();
+            snapshot.pin(revision);
+        }
+        return snapshot;
+    }
+
+    private Snapshot open(Snapshot snapshot, long revision) {
+        requireInRange(revision);
+        add(snapshot, revision);
+        try {
+            requireInRange(revision); // Once it is pinned, the compact revision may pass it (S4).
+        } catch (RevisionOutOfRangeException e) {
+            snapshot.close();
+            throw e;
+        }
+        return snapshot;
+    }
+
+    private void add(Snapshot snapshot, long revision) {
+        snapshot.pin(revision);
         if (!openSnapshots.add(snapshot)) {
             throw new IllegalStateException(
                     limits.openSnapshots() + " snapshots are open, and no more may be; close some");
         }
-        for (long revision; (revision = published.revision) != snapshot.revision(); ) {
-            snapshot.pin(revision);
+    }
+
+    /** What is known of a lease, or null if it has ended. */
+    public LeaseStatus lease(long id) {
+        return leases.status(id);
+    }
+
+    /** All leases that have not ended, in the order of their numbers. Costs as much as there are. */
+    public List<LeaseStatus> leases() {
+        return leases.all();
+    }
+
+    /**
+     * Gives a lease its whole time to live again, from now on. No command, and no revision.
+     *
+     * @return what is known of it then, or null if it has ended or is being ended
+     */
+    public LeaseStatus keepAlive(long id) {
+        return leases.keepAlive(id);
+    }
+
+    /**
+     * Begins to watch the changes of a range of keys.
+     *
+     * @param from the first revision whose changes are wanted, or 0 for those that are yet to come
+     * @param puts whether puts are wanted
+     * @param deletes whether deletions are wanted
+     * @param previous whether to return what each key had before
+     * @throws RevisionOutOfRangeException if {@code from} is not after the first revision that can be read, or more than
+     *     one after the last
+     * @throws IllegalStateException if {@link Limits#openWatches()} are open, or the store has been closed
+     */
+    public Watch watch(Range range, long from, boolean puts, boolean deletes, boolean previous) {
+        long newest = published.revision();
+        long first = history.compactRevision();
+        if (from != 0 && (from <= first || from > newest + 1)) {
+            throw new RevisionOutOfRangeException(from, first + 1, newest + 1);
         }
-        return snapshot;
+        if (!watches.open()) {
+            throw new IllegalStateException(limits.openWatches() + " watches are open, and no more may be; close some");
+        }
+        return new Watch(this, history, watches, range, from == 0 ? newest : from - 1, puts, deletes, previous);
     }
 
     /** What the store holds and has done. */
@@ -149,218 +301,141 @@ public final class MvccStore implements AutoCloseable {
         long getsSoFar = gets.sum();
         Published now = published;
         return new Counters(
-                now.revision,
-                now.keys,
-                now.keyBytes,
-                now.valueBytes,
+                now.revision(),
+                now.keys(),
+                now.keyBytes(),
+                now.valueBytes(),
                 reclaimer.versions(),
                 reclaimer.heldBytes(),
                 getsSoFar,
-                now.sets,
-                now.dels);
+                now.sets(),
+                now.dels(),
+                now.txns(),
+                history.compactRevision(),
+                leases.count(),
+                watches.openWatches());
     }
 
     // ---- Writing: in the writer's turn ----
 
-    /**
-     * Why there is no room for this command now, or null if there is. Before a command is ordered, since the answer
-     * depends on which snapshots are open and {@link #apply} must not (S9).
-     */
+    /** Why there is no room for this command now, or null if there is; see {@link Admission}. */
     Result.Refused admit(Command command) {
         requireTurn();
         requireGoing();
-        if (!(command instanceof Command.Set set)) {
-            return null;
-        }
-        boolean puts = false;
-        long neededBytes = 0;
-        for (Write write : set.writes()) {
-            switch (write) {
-                case Write.Put put -> {
-                    puts = true;
-                    neededBytes += reclaimer.addedBytes(put.key(), put.value(), null);
-                }
-                case Write.Delete delete -> neededBytes += Reclaimer.DELETION_BYTES;
-            }
-        }
-        if (!puts || reclaimer.heldBytes() + neededBytes <= limits.memoryBytes()) {
-            return null;
-        }
-        return admitExactly(lastWrites(set.writes()));
-    }
-
-    /** The exact form of {@link #admit}: whatever makes the store no larger is always taken. */
-    private Result.Refused admitExactly(Iterable<Write> writes) {
-        long addedBytes = 0;
-        long replacedBytes = 0;
-        long waitingBytes = 0; // What it takes besides while snapshots keep what is replaced.
-        for (Write write : writes) {
-            VersionChain chain = chains.get(write.key());
-            Version newest = chain == null ? null : chain.newest;
-            replacedBytes += reclaimer.replacedBytes(newest);
-            switch (write) {
-                case Write.Put put -> {
-                    addedBytes += reclaimer.addedBytes(put.key(), put.value(), newest);
-                    waitingBytes += newest == null ? 0 : Footprint.PENDING_BYTES;
-                }
-                case Write.Delete delete -> waitingBytes += Version.isLive(newest) ? Reclaimer.DELETION_BYTES : 0;
-            }
-        }
-        long heldBytes = reclaimer.makeRoom(addedBytes, replacedBytes, waitingBytes);
-        return heldBytes <= limits.memoryBytes() || addedBytes <= replacedBytes
-                ? null
-                : new Result.Refused(Limit.MEMORY_BYTES, heldBytes, limits.memoryBytes());
+        return admission.admit(command);
     }
 
     /**
-     * Applies and publishes a command. Depends on nothing but the command and the versions that earlier commands
-     * made, so that the same commands in the same order make the same store (S8).
+     * Applies and publishes a command. Depends on nothing but the command and what earlier commands made, so that the
+     * same commands in the same order make the same store (S8).
      */
-    Result.Applied apply(Command command) {
+    Result apply(Command command) {
         requireTurn();
         requireGoing();
-        Batch batch = stage(command);
-        commit(batch);
+        return switch (command) {
+            case Command.Compact compact -> compact(compact.revision());
+            case Command.Grant grant -> {
+                boolean granted = leases.grant(grant.lease(), grant.ttlMillis());
+                reclaimer.show();
+                yield granted ? new Result.Applied(published.revision(), 0) : new Result.LeaseExists(grant.lease());
+            }
+            case Command.Set set -> apply(batch -> batch.set(set));
+            case Command.Del del -> apply(batch -> batch.del(del));
+            case Txn txn -> apply(batch -> batch.transact(txn));
+            case Command.Revoke revoke -> apply(batch -> batch.revoke(revoke));
+        };
+    }
+
+    private Result compact(long revision) {
+        long first = history.compactRevision();
+        long last = published.revision();
+        if (revision < first || revision > last) {
+            return new Result.OutOfRange(revision, first, last);
+        }
+        history.compact(revision);
+        reclaimer.compacted();
+        return new Result.Applied(last, 0);
+    }
+
+    private Result apply(Function<Batch, Result> command) {
+        Batch batch = new Batch(published, chains, leases, limits, reclaimer);
+        Result result;
         try {
-            reclaimer.committed(batch.staged, batch.count);
+            result = command.apply(batch);
+            batch.prepare(nanoClock);
+            history.reserve(batch.next().revision());
+        } catch (Batch.RefusedException e) {
+            undo(batch);
+            return e.result;
+        } catch (Throwable e) {
+            undo(batch);
+            reclaimer.sweepWholeMap(); // Takes out a chain that was put into the map and not used any more.
+            throw e;
+        }
+        commit(batch);
+        watches.published();
+        try {
+            reclaimer.committed(batch.count());
         } catch (OutOfMemoryError | StackOverflowError e) {
             reclaimer.sweepWholeMap(); // The command is committed; what was not reclaimed now is reclaimed later.
         }
-        return batch.result;
+        return result;
     }
 
-    private Batch stage(Command command) {
+    private void undo(Batch batch) {
         try {
-            return switch (command) {
-                case Command.Set set -> new Batch(set);
-                case Command.Del del -> new Batch(del);
-            };
+            batch.undo();
         } catch (Throwable e) {
-            reclaimer.sweepWholeMap(); // Takes the empty chains out again.
+            stop(e);
             throw e;
         }
-    }
-
-    /** Everything that a command is going to commit, made ready: what is left to do cannot run out of memory. */
-    private final class Batch {
-        final Staged[] staged;
-        final Published next;
-        final Result.Applied result;
-        int count;
-
-        private final Published last = published;
-        private final long revision = last.revision + 1;
-        private long keys = last.keys;
-        private long keyBytes = last.keyBytes;
-        private long valueBytes = last.valueBytes;
-        private int deletedKeys;
-
-        Batch(Command.Set set) {
-            staged = new Staged[set.writes().size()];
-            for (Write write : lastWrites(set.writes())) {
-                switch (write) {
-                    case Write.Put put -> put(put.key(), put.value().unsafeArray());
-                    case Write.Delete delete -> delete(delete.key());
-                }
-            }
-            next = next(1, 0);
-            result = new Result.Applied(next.revision, deletedKeys);
-        }
-
-        Batch(Command.Del del) {
-            staged = new Staged[del.keys().size()];
-            for (Bytes key : del.keys().size() > 1 ? new LinkedHashSet<>(del.keys()) : del.keys()) {
-                delete(key);
-            }
-            next = next(0, 1);
-            result = new Result.Applied(next.revision, deletedKeys);
-        }
-
-        private void put(Bytes key, byte[] value) {
-            VersionChain chain = chains.get(key);
-            if (chain == null) {
-                chain = new VersionChain();
-                chains.put(key, chain);
-            }
-            Version newest = chain.newest;
-            stage(key, chain, Version.put(revision, value, newest));
-            valueBytes += value.length;
-            if (Version.isLive(newest)) {
-                valueBytes -= newest.value.length;
-            } else {
-                keys++;
-                keyBytes += key.length();
-            }
-        }
-
-        private void delete(Bytes key) {
-            VersionChain chain = chains.get(key);
-            Version newest = chain == null ? null : chain.newest;
-            if (Version.isLive(newest)) {
-                stage(key, chain, Version.tombstone(revision, newest));
-                valueBytes -= newest.value.length;
-                keys--;
-                keyBytes -= key.length();
-                deletedKeys++;
-            }
-        }
-
-        private void stage(Bytes key, VersionChain chain, Version version) {
-            staged[count++] = new Staged(key, chain, version);
-        }
-
-        /** A command that changes nothing takes no revision (S5), but it counts. */
-        private Published next(int newSets, int newDels) {
-            return new Published(
-                    count > 0 ? revision : last.revision,
-                    keys,
-                    keyBytes,
-                    valueBytes,
-                    last.sets + newSets,
-                    last.dels + newDels);
+        for (int i = 0; i < batch.count(); i++) {
+            reclaimer.removeIfEmpty(batch.touched(i));
         }
     }
 
     private void commit(Batch batch) {
         try {
-            if (published != batch.last) {
+            if (published != batch.last()) {
                 throw new AssertionError("S8: another command was applied while this one was being staged");
             }
-            for (int i = 0; i < batch.count; i++) {
-                link(batch.staged[i]);
+            Commit commit = batch.commit();
+            if (commit != null) {
+                for (int i = 0; i < commit.chains.length; i++) {
+                    commit(commit.chains[i], commit.versions[i]);
+                }
+                history.append(commit);
+                reclaimer.keep(commit);
             }
-            published = batch.next;
+            if (batch.revoked() != null) {
+                leases.revoke(batch.revoked());
+            }
+            published = batch.next();
         } catch (Throwable e) {
-            stopped = e; // Plain stores: there may be neither heap nor stack for anything else.
-            reclaimer.frozen = true;
+            stop(e);
             throw e;
         }
     }
 
-    private void link(Staged write) {
-        VersionChain chain = write.chain;
-        Version version = write.version;
-        if (chain.newest != version.older) {
-            throw new AssertionError("S5: a command gives " + write.key + " two versions");
+    private void commit(VersionChain chain, Version version) {
+        Version older = version.older;
+        if (chain.newest != version) {
+            throw new AssertionError("S5: a command gives " + chain.key + " two versions");
         }
-        if (version.older != null && version.older.revision >= version.revision) {
+        if (older != null && older.revision >= version.revision) {
             throw new AssertionError(
-                    "S3: revision " + version.revision + " follows " + version.older.revision + " in " + write.key);
+                    "S3: revision " + version.revision + " follows " + older.revision + " in " + chain.key);
         }
-        chain.newest = version;
-        reclaimer.add(write.key, version);
+        reclaimer.add(chain, version);
+        if (Version.lease(older) != version.lease()) {
+            leases.detach(Version.lease(older), chain);
+        }
     }
 
-    /** The last write of each key, so that a key gets one version a command (S5). */
-    private static Iterable<Write> lastWrites(List<Write> writes) {
-        if (writes.size() <= 1) {
-            return writes;
-        }
-        Map<Bytes, Write> lastByKey = LinkedHashMap.newLinkedHashMap(writes.size());
-        for (Write write : writes) {
-            lastByKey.put(write.key(), write);
-        }
-        return lastByKey.size() == writes.size() ? writes : lastByKey.values();
+    /** Plain stores: there may be neither heap nor stack for anything else. */
+    private void stop(Throwable failure) {
+        stopped = failure;
+        reclaimer.frozen = true;
     }
 
     private void requireGoing() {
@@ -383,6 +458,8 @@ public final class MvccStore implements AutoCloseable {
     /** Ends the thread that reclaims in the background and takes no more commands. Reading goes on. */
     @Override
     public void close() {
+        leases.close();
+        watches.close();
         reclaimer.close();
         turn.lock();
         try {
@@ -394,6 +471,21 @@ public final class MvccStore implements AutoCloseable {
 
     // ---- For tests ----
 
+    /** Revokes the leases whose deadline has passed, as the background thread does. */
+    void expireLeases() {
+        leases.expire();
+    }
+
+    /** How many watches wait for a change. */
+    int waitingWatches() {
+        return watches.waiting();
+    }
+
+    /** Up to which revision all commits have been held against the watches that wait. */
+    long watchedUpTo() {
+        return watches.passed();
+    }
+
     /** Looks at everything that waits to be reclaimed, as the background thread does. */
     void sweep() {
         reclaimer.sweepRound();
@@ -404,7 +496,7 @@ public final class MvccStore implements AutoCloseable {
         turn.lock();
         try {
             Published now = published;
-            reclaimer.check(now.revision, now.keys, now.keyBytes, now.valueBytes);
+            reclaimer.check(now.revision(), now.keys(), now.keyBytes(), now.valueBytes());
         } finally {
             turn.unlock();
         }

@@ -159,14 +159,14 @@ final class OpenSnapshots {
         return pinned[index];
     }
 
-    /** The open snapshots that may be expired, in no order. Any thread. */
-    List<Snapshot> expirable() {
+    /** The open snapshots that may be expired and pin a revision below this one, in no order. Any thread. */
+    List<Snapshot> expirableBelow(long revision) {
         List<Snapshot> expirable = new ArrayList<>();
         Block block;
         for (int i = 0; (block = blocks.get(i)) != null; i++) {
             for (int slot = 0; slot < block.slots.length(); slot += SLOT_STRIDE) {
                 Snapshot snapshot = block.slots.get(slot);
-                if (snapshot != null && snapshot.expirable && snapshot.isOpen()) {
+                if (snapshot != null && snapshot.expirable && snapshot.revision() < revision && snapshot.isOpen()) {
                     expirable.add(snapshot);
                 }
             }

@@ -17,11 +17,14 @@ import java.util.function.LongSupplier;
  * of its own takes turns to look after chains that nobody writes again.
  */
 /*
- * A chain is clean when it holds nothing but the newest version of a live key. Every other chain is in `pending`,
- * once, unless a failure has cut the bookkeeping short; then `wholeSweepDue` is set and a walk over the whole map
- * makes it good. Chains wait in `pending` because an open snapshot needs a version of theirs. They are looked at
+ * What the history window needs is found through the history. When the compact revision passes a commit, each version
+ * that the commit made is what its chain reads at the compact revision, so everything behind it can be cut, but for what
+ * open snapshots pin. Nothing is searched for, and a version is looked at once on its way out, however long its chain is.
  *
- *   - when their key is written,
+ * A chain that keeps something behind that version, or a tombstone there, is in `pending` with it, once, unless a failure
+ * has cut the bookkeeping short; then `wholeSweepDue` is set and a walk over the whole map makes it good. The chains in
+ * `pending` are looked at
+ *
  *   - by every command, two for each key it writes, so that the queue cannot outgrow what snapshots really need,
  *   - by the background thread, all of them in a round, in batches, after a snapshot has ended, and else with pauses
  *     ten times as long as it held turns,
@@ -30,7 +33,7 @@ import java.util.function.LongSupplier;
  * Dropping a version takes no memory, since it only cuts links.
  */
 final class Reclaimer implements AutoCloseable {
-    /** How many waiting chains a command looks at for every key that it writes: more than it can add. */
+    /** How many waiting chains or changes a command looks at for every key that it writes: more than it can add. */
     private static final int SWEPT_PER_WRITTEN_KEY = 2;
 
     /** How many chains are looked at before other writers have their turn. */
@@ -39,12 +42,17 @@ final class Reclaimer implements AutoCloseable {
     /** What a deletion may add to the account while snapshots keep what it deletes. */
     static final long DELETION_BYTES = Footprint.VERSION_OVERHEAD_BYTES + Footprint.PENDING_BYTES;
 
+    /** How far before its newest version a tombstone is looked for that has to go. */
+    private static final int TOMBSTONE_SEARCH = 8;
+
     private static final long MIN_PAUSE_NANOS = 20_000_000;
 
     private static final int PAUSE_PER_ROUND = 10;
 
     private final ConcurrentSkipListMap<Bytes, VersionChain> chains;
     private final OpenSnapshots openSnapshots;
+    private final History history;
+    private final Leases leases;
     private final ReentrantLock turn;
     private final Limits limits;
     private final Footprint footprint;
@@ -73,7 +81,24 @@ final class Reclaimer implements AutoCloseable {
     /** All other versions. */
     private long supersededBytes;
 
-    private final LinkedHashMap<Bytes, VersionChain> pending = new LinkedHashMap<>();
+    /** Commits in the history, without the versions in them. */
+    private long commitBytes;
+
+    /** What the commits in the history keep: themselves and what they replaced. */
+    private long windowBytes;
+
+    /**
+     * What keys take that commits in the history deleted, one that was deleted twice counted twice. Beside
+     * {@link #windowBytes}, since such a key may be live again.
+     */
+    private long windowKeyBytes;
+
+    /** How many changes of the oldest commit in the history have been dealt with. */
+    private int changesDone;
+
+    /** By chain, the version behind which something waits to be dropped: the one that the compact revision reads. */
+    private final LinkedHashMap<VersionChain, Version> pending = new LinkedHashMap<>();
+
     private boolean wholeSweepDue;
 
     /** Set when the store stops half-way through a command: what is newest may not be published, so nothing is dropped. */
@@ -85,18 +110,27 @@ final class Reclaimer implements AutoCloseable {
     /** How many waiting chains have yet to be looked at before expiring more snapshots can be judged necessary. */
     private int lookBeforeExpiring;
 
-    /** Whether history is over its limit, and chains are being looked at because of it. */
-    private boolean overHistory;
+    /** Whether snapshots keep more than they may, and chains are being looked at because of it. */
+    private boolean overSnapshotLimit;
+
+    /** When the oldest commit leaves the history window, on the store's clock, as of the end of the last turn. */
+    private volatile long windowEndNanos;
+
+    private volatile boolean windowKept;
 
     Reclaimer(
             ConcurrentSkipListMap<Bytes, VersionChain> chains,
             OpenSnapshots openSnapshots,
+            History history,
+            Leases leases,
             ReentrantLock turn,
             Limits limits,
             LongSupplier nanoClock,
             boolean inBackground) {
         this.chains = chains;
         this.openSnapshots = openSnapshots;
+        this.history = history;
+        this.leases = leases;
         this.turn = turn;
         this.limits = limits;
         this.footprint = new Footprint(limits.heapRegionBytes());
@@ -118,22 +152,23 @@ final class Reclaimer implements AutoCloseable {
         return shownHeldBytes;
     }
 
-    /** What a put of this value adds to the account of a key whose newest version is {@code newest} (null: none). */
-    long addedBytes(Bytes key, Bytes value, Version newest) {
-        return footprint.versionBytes(value.unsafeArray()) + (newest == null ? footprint.keyBytes(key.length()) : 0);
+    /** What a put of a value of this length adds to the account of a key whose newest version is {@code newest}. */
+    long addedBytes(Bytes key, int valueLength, long lease, Version newest) {
+        return footprint.putBytes(valueLength, lease) + (newest == null ? footprint.keyBytes(key.length()) : 0);
     }
 
-    /** What replacing the newest version of a key gives back, once no snapshot needs it. */
+    /** What replacing the newest version of a key gives back, once nobody needs it. */
     long replacedBytes(Version newest) {
-        return Version.isLive(newest) ? footprint.versionBytes(newest.value) : 0;
+        return Version.isLive(newest) ? footprint.versionBytes(newest) : 0;
     }
 
     /**
-     * What the account comes to with a command, after dropping what can be dropped if that is over the limit.
+     * What the account comes to with a command, after dropping what can be dropped if that is over the limit: first the
+     * oldest revisions of the history window, then what snapshots keep.
      *
      * @param addedBytes what it writes
      * @param replacedBytes what that replaces
-     * @param waitingBytes what it costs besides, as long as snapshots keep what is replaced
+     * @param waitingBytes what it costs besides, as long as what is replaced is kept
      */
     long makeRoom(long addedBytes, long replacedBytes, long waitingBytes) {
         long allowedBytes = limits.memoryBytes() - addedBytes - waitingBytes;
@@ -141,9 +176,10 @@ final class Reclaimer implements AutoCloseable {
             return held() + addedBytes + waitingBytes;
         }
         if (liveBytes + addedBytes - replacedBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
+            while (held() > allowedBytes && giveUpOldest()) {}
             openSnapshots.scan();
             sweep(pending.size());
-            while (held() > allowedBytes && expireOldest()) {
+            while (held() > allowedBytes && expireOldest(Long.MAX_VALUE)) {
                 sweep(pending.size());
             }
             show();
@@ -152,58 +188,160 @@ final class Reclaimer implements AutoCloseable {
     }
 
     private long held() {
-        return liveBytes + history();
+        return liveBytes + superseded() + leases.heldBytes();
     }
 
-    private long history() {
-        return supersededBytes + (long) Footprint.PENDING_BYTES * pending.size();
+    /** Everything that is held beside live keys. */
+    private long superseded() {
+        return supersededBytes + commitBytes + (long) Footprint.PENDING_BYTES * pending.size();
+    }
+
+    /** What only open snapshots keep. */
+    private long pinnedBytes() {
+        return superseded() - windowBytes;
     }
 
     /** Takes a version that is being committed into the account. Allocates nothing. */
-    void add(Bytes key, Version version) {
+    void add(VersionChain chain, Version version) {
         versions++;
-        if (version.older == null) {
-            liveBytes += footprint.keyBytes(key.length());
-        } else if (!version.older.isTombstone()) {
-            long olderBytes = footprint.versionBytes(version.older.value);
+        Version older = version.older;
+        if (older == null) {
+            liveBytes += footprint.keyBytes(chain.key.length());
+        } else if (!older.isTombstone()) {
+            long olderBytes = footprint.versionBytes(older);
             liveBytes -= olderBytes;
             supersededBytes += olderBytes;
         }
         if (version.isTombstone()) {
-            supersededBytes += footprint.versionBytes(null);
+            supersededBytes += footprint.versionBytes(version);
         } else {
-            liveBytes += footprint.versionBytes(version.value);
+            liveBytes += footprint.versionBytes(version);
         }
+    }
+
+    /** What a commit that makes these versions keeps, until it leaves the history window. */
+    long keptBytes(Version[] made) {
+        long bytes = Footprint.commitBytes(made.length);
+        for (Version version : made) {
+            bytes += replacedBytes(version.older) + (version.isTombstone() ? footprint.versionBytes(version) : 0);
+        }
+        return bytes;
+    }
+
+    /** What the keys take that such a commit deletes. */
+    long deletedKeyBytes(VersionChain[] changed, Version[] made) {
+        long bytes = 0;
+        for (int i = 0; i < made.length; i++) {
+            bytes += made[i].isTombstone() ? footprint.keyBytes(changed[i].key.length()) : 0;
+        }
+        return bytes;
+    }
+
+    /** Takes a commit into the account that is being taken into the history. Allocates nothing. */
+    void keep(Commit commit) {
+        commitBytes += Footprint.commitBytes(commit.chains.length);
+        windowBytes += commit.keptBytes;
+        windowKeyBytes += commit.deletedKeyBytes;
     }
 
     /** Takes a version out of the account that was not the newest one of a live key. */
     private void drop(Version version) {
-        long bytes = footprint.versionBytes(version.value);
         versions--;
-        supersededBytes -= bytes;
+        supersededBytes -= footprint.versionBytes(version);
     }
 
-    /** Drops what a command that has just been published replaces, as far as no open snapshot needs it. */
-    void committed(MvccStore.Staged[] staged, int count) {
-        openSnapshots.scan();
-        for (int i = 0; i < count; i++) {
-            reclaim(staged[i].key(), false, staged[i].chain());
+    /** After a command with so many changes: drops what has left the history window and what nobody pins any more. */
+    void committed(int changes) {
+        keepWindow(SWEPT_PER_WRITTEN_KEY * changes);
+        if (!pending.isEmpty() || wholeSweepDue) {
+            openSnapshots.scan();
+            sweep(SWEPT_PER_WRITTEN_KEY * changes);
+            keepSnapshotLimit();
         }
-        if (sweepNeeded) {
-            sweep(SWEPT_PER_WRITTEN_KEY * count);
-        }
-        keepHistoryLimit();
         show();
     }
 
-    private void show() {
+    /** After the compact revision has been set: begins to drop what that gives up. */
+    void compacted() {
+        keepWindow(SWEEP_BATCH);
+        show();
+    }
+
+    /** Shows the account to other threads, and has the background thread work if there is work. */
+    void show() {
         shownVersions = versions;
         shownHeldBytes = held();
-        boolean needed = !frozen && (wholeSweepDue || !pending.isEmpty());
-        if (needed != sweepNeeded) {
-            sweepNeeded = needed;
+        Commit oldest = history.get(history.firstKept());
+        boolean neededBefore = sweepNeeded;
+        boolean windowBefore = windowKept;
+        sweepNeeded = !frozen && (wholeSweepDue || !pending.isEmpty() || mustLeave(oldest));
+        windowKept = !frozen && oldest != null;
+        if (oldest != null) {
+            windowEndNanos = oldest.nanos + limits.historyMillis() * 1_000_000;
+        }
+        if (sweepNeeded && !neededBefore || windowKept && !windowBefore) {
             LockSupport.unpark(sweeper);
         }
+    }
+
+    // ---- The history window ----
+
+    /** Gives up the oldest commit of the window, with what only it keeps; false if there is none. */
+    private boolean giveUpOldest() {
+        return giveUpOldest(Integer.MAX_VALUE) > 0;
+    }
+
+    /** Deals with up to so many changes that have left the window, or have to; bounded, so that a turn is short. */
+    private void keepWindow(int maxChanges) {
+        for (int left = maxChanges; left > 0 && !frozen && mustLeave(history.get(history.firstKept())); ) {
+            left -= giveUpOldest(left);
+        }
+    }
+
+    private boolean mustLeave(Commit oldest) {
+        return oldest != null
+                && (oldest.revision <= history.compactRevision()
+                        || windowBytes + windowKeyBytes > limits.historyBytes()
+                        || held() > limits.memoryBytes());
+    }
+
+    /** Deals with up to so many changes of the oldest commit; how many, at least 1, or 0 if there is no commit. */
+    private int giveUpOldest(int maxChanges) {
+        Commit oldest = history.get(history.firstKept());
+        if (oldest == null || frozen) {
+            return 0;
+        }
+        if (oldest.revision > history.compactRevision()) {
+            history.compact(oldest.revision);
+        }
+        openSnapshots.scan(); // After the compact revision has been set, before anything is cut (S4).
+        int end = (int) Math.min(oldest.chains.length, (long) changesDone + maxChanges);
+        int done = Math.max(1, end - changesDone);
+        while (changesDone < end) {
+            reclaim(oldest.chains[changesDone], oldest.versions[changesDone]);
+            changesDone++;
+        }
+        if (end == oldest.chains.length) {
+            changesDone = 0;
+            commitBytes -= Footprint.commitBytes(oldest.chains.length);
+            windowBytes -= oldest.keptBytes;
+            windowKeyBytes -= oldest.deletedKeyBytes;
+            history.removeFirst();
+        }
+        return done;
+    }
+
+    /** Has what is older than the window may be leave it; a batch. Whether there may be more. */
+    private boolean giveUpAged() {
+        long nowNanos = nanoClock.getAsLong();
+        int left = SWEEP_BATCH;
+        for (Commit oldest; left > 0 && (oldest = history.get(history.firstKept())) != null; ) {
+            if (nowNanos - oldest.nanos <= limits.historyMillis() * 1_000_000 && !mustLeave(oldest)) {
+                return false;
+            }
+            left -= giveUpOldest(left);
+        }
+        return left <= 0;
     }
 
     // ---- Dropping ----
@@ -221,9 +359,9 @@ final class Reclaimer implements AutoCloseable {
             return;
         }
         for (int i = Math.min(maxChains, pending.size()); i > 0; i--) {
-            Map.Entry<Bytes, VersionChain> first = pending.pollFirstEntry();
+            Map.Entry<VersionChain, Version> first = pending.pollFirstEntry();
             lookBeforeExpiring--;
-            reclaim(first.getKey(), true, first.getValue());
+            reclaim(first.getKey(), first.getValue());
         }
         if (wholeSweepDue) {
             sweepMap(maxChains);
@@ -233,35 +371,44 @@ final class Reclaimer implements AutoCloseable {
     private void sweepMap(int maxChains) {
         Map<Bytes, VersionChain> rest = wholeSweepFrom == null ? chains : chains.tailMap(wholeSweepFrom);
         int seen = 0;
-        for (Map.Entry<Bytes, VersionChain> entry : rest.entrySet()) {
+        for (VersionChain chain : rest.values()) {
             if (seen++ == maxChains) {
-                wholeSweepFrom = entry.getKey();
+                wholeSweepFrom = chain.key;
                 return;
             }
-            reclaim(entry.getKey(), true, entry.getValue());
+            // What is newer waits for its commit to leave the window.
+            Version read = chain.at(changesDone > 0 ? history.firstKept() : reclaimedRevision());
+            if (read != null || chain.newest == null) {
+                reclaim(chain, read);
+            }
         }
         wholeSweepDue = false;
         wholeSweepFrom = null;
     }
 
-    /** Drops what it can of one chain, of the whole key if it may, and queues the chain if something has to wait. */
-    private void reclaim(Bytes key, boolean mapsOwnKey, VersionChain chain) {
+    /** Everything that commits up to here have left behind has been dealt with, but for what is pending. */
+    private long reclaimedRevision() {
+        return history.firstKept() - 1;
+    }
+
+    /**
+     * Drops what it can behind a version of a chain that the compact revision reads or has read, the whole key if it may,
+     * and queues the chain if something has to wait. A chain without versions has none to give.
+     */
+    private void reclaim(VersionChain chain, Version read) {
         try {
-            Version newest = chain.newest;
-            if (newest != null && newest.older != null) {
-                cut(newest);
+            if (read != null && read.older != null) {
+                cut(read);
             }
-            boolean empty = newest == null || newest.isTombstone() && newest.older == null;
-            if (empty) {
-                remove(key, chain);
-            }
-            if (!empty && newest.older != null) {
-                if (pending.get(key) != chain) {
-                    // The map's own key: the command's would be a second copy, which nobody accounts for.
-                    pending.put(mapsOwnKey ? key : chains.ceilingKey(key), chain);
+            if (read != null && read.older != null) {
+                pending.put(chain, read);
+            } else {
+                if (!pending.isEmpty()) {
+                    pending.remove(chain);
                 }
-            } else if (!pending.isEmpty()) {
-                pending.remove(key);
+                if (read == null || read.isTombstone()) {
+                    removeTombstone(chain, read);
+                }
             }
         } catch (Throwable e) {
             wholeSweepDue = true; // It may be neither clean nor waiting now.
@@ -270,13 +417,30 @@ final class Reclaimer implements AutoCloseable {
         }
     }
 
+    /** Drops a tombstone that nothing lies behind, and with it the key if nothing lies before it either. */
+    private void removeTombstone(VersionChain chain, Version tombstone) {
+        if (chain.newest == tombstone) {
+            remove(chain);
+            return;
+        }
+        // If the key has been written much since, the tombstone stays until the next of these leaves the window.
+        Version newer = chain.newest;
+        for (int i = 0; newer != null && i < TOMBSTONE_SEARCH; i++, newer = newer.older) {
+            if (newer.older == tombstone) {
+                drop(tombstone);
+                newer.older = null;
+                return;
+            }
+        }
+    }
+
     /**
-     * Cuts out of a chain every version but the newest that no pinned revision reads: pinned revision r reads the
+     * Cuts out of a chain every version behind {@code read} that no pinned revision reads: pinned revision r reads the
      * newest version at or below r (S6). Tombstones at the end go too, since nothing there reads the same.
      */
-    private void cut(Version newest) {
-        Version kept = newest;
-        Version lastLive = newest;
+    private void cut(Version read) {
+        Version kept = read;
+        Version lastLive = read;
         int pin = 0;
         while (kept != null) {
             while (pin < openSnapshots.pinnedCount() && openSnapshots.pinned(pin) >= kept.revision) {
@@ -299,37 +463,57 @@ final class Reclaimer implements AutoCloseable {
         }
     }
 
-    private void remove(Bytes key, VersionChain chain) {
+    private void remove(VersionChain chain) {
+        Map.Entry<Bytes, VersionChain> higher = chains.higherEntry(chain.key);
         if (chain.newest != null) {
-            long keyBytes = footprint.keyBytes(key.length());
             drop(chain.newest);
-            liveBytes -= keyBytes;
+            liveBytes -= footprint.keyBytes(chain.key.length());
             chain.newest = null; // Absent as before, whether or not the map gets rid of it now.
         }
-        chains.remove(key, chain);
+        try {
+            chains.remove(chain.key, chain);
+        } finally {
+            // The map may run out of memory when the key has left it already.
+            if (higher != null && chains.get(chain.key) != chain) {
+                higher.getValue().before = chain.before;
+            }
+        }
+    }
+
+    /** Takes a chain out of the map that a command has put there and then not used. */
+    void removeIfEmpty(VersionChain chain) {
+        try {
+            if (chain.newest == null) {
+                remove(chain);
+            }
+        } catch (OutOfMemoryError | StackOverflowError e) {
+            sweepWholeMap();
+        }
     }
 
     // ---- Expiring ----
 
-    private void keepHistoryLimit() {
-        if (history() <= limits.historyBytes()) {
-            overHistory = false;
+    private void keepSnapshotLimit() {
+        if (pinnedBytes() <= limits.snapshotBytes()) {
+            overSnapshotLimit = false;
             return;
         }
-        if (!overHistory) {
-            overHistory = true;
+        if (!overSnapshotLimit) {
+            overSnapshotLimit = true;
             lookBeforeExpiring = pending.size(); // Perhaps nobody needs it any more.
         }
         sweep(SWEEP_BATCH);
-        if (lookBeforeExpiring <= 0 && history() > limits.historyBytes() && expireOldest()) {
+        if (lookBeforeExpiring <= 0
+                && pinnedBytes() > limits.snapshotBytes()
+                && expireOldest(history.compactRevision())) {
             lookBeforeExpiring = pending.size();
             sweep(SWEEP_BATCH);
         }
     }
 
-    /** Expires the older half of the snapshots that may be; false if there is none. Scans again. */
-    private boolean expireOldest() {
-        List<Snapshot> candidates = openSnapshots.expirable();
+    /** Expires the older half of the snapshots that may be and lie below this revision; false if there is none. */
+    private boolean expireOldest(long belowRevision) {
+        List<Snapshot> candidates = openSnapshots.expirableBelow(belowRevision);
         long[] revisions = new long[candidates.size()]; // One reading each: those being opened still move.
         for (int i = 0; i < revisions.length; i++) {
             revisions[i] = candidates.get(i).revision();
@@ -345,10 +529,10 @@ final class Reclaimer implements AutoCloseable {
         return !candidates.isEmpty();
     }
 
-    /** Expires snapshots that have been open for too long. */
+    /** Expires snapshots that have been open for too long and keep what the history window does not. */
     private void expireAged() {
         long nowNanos = nanoClock.getAsLong();
-        for (Snapshot snapshot : openSnapshots.expirable()) {
+        for (Snapshot snapshot : openSnapshots.expirableBelow(history.compactRevision())) {
             if (nowNanos - snapshot.openedNanos > limits.snapshotMillis() * 1_000_000) {
                 snapshot.expire();
             }
@@ -366,10 +550,11 @@ final class Reclaimer implements AutoCloseable {
             turn.lock();
             try {
                 long startNanos = System.nanoTime();
+                boolean moreAged = giveUpAged();
                 openSnapshots.scan();
                 left = Math.min(left, pending.size()) - SWEEP_BATCH;
                 sweep(SWEEP_BATCH);
-                if (wholeSweepDue) {
+                if (wholeSweepDue || moreAged) {
                     left = Math.max(left, 1);
                 }
                 show();
@@ -386,8 +571,11 @@ final class Reclaimer implements AutoCloseable {
         while (!closed) {
             try {
                 if (!sweepNeeded) {
-                    LockSupport.park(this);
-                    continue;
+                    long idleNanos = windowKept ? windowEndNanos - nanoClock.getAsLong() : Long.MAX_VALUE;
+                    if (idleNanos > 0) {
+                        LockSupport.parkNanos(this, idleNanos);
+                        continue;
+                    }
                 }
                 pauseUnless(() -> closed, Math.max(MIN_PAUSE_NANOS, heldNanos));
                 pauseUnless(() -> closed || snapshotEnded, PAUSE_PER_ROUND * heldNanos);
@@ -414,43 +602,72 @@ final class Reclaimer implements AutoCloseable {
         }
     }
 
-    /** Counts everything again (S7), and looks whether chains are in order (S1, S3) and nothing is forgotten (S6). */
+    /**
+     * Counts everything again (S7), and looks whether chains are in order (S1, S3), nothing is forgotten (S6), and keys are
+     * attached to the leases that they name (S16).
+     */
     void check(long revision, long keys, long keyBytes, long valueBytes) {
         long countedKeys = 0;
         long countedKeyBytes = 0;
         long countedValueBytes = 0;
         long countedVersions = 0;
-        long countedHeldBytes = (long) Footprint.PENDING_BYTES * pending.size();
-        Bytes previousKey = null;
+        long countedAttached = 0;
+        long countedHeldBytes = (long) Footprint.PENDING_BYTES * pending.size() + leases.heldBytes();
+        VersionChain before = null;
         for (Map.Entry<Bytes, VersionChain> entry : chains.entrySet()) {
             Bytes key = entry.getKey();
-            Version newest = entry.getValue().newest;
-            require(previousKey == null || previousKey.compareTo(key) < 0, "S1", key);
-            previousKey = key;
+            VersionChain chain = entry.getValue();
+            Version newest = chain.newest;
+            require(key == chain.key, "S1", key);
+            require(before == null || before.key.compareTo(key) < 0, "S1", key);
+            require(chain.before == before, "S1", key);
+            before = chain;
             if (newest == null) {
                 require(wholeSweepDue, "S6", key);
                 continue;
             }
             require(newest.revision <= revision, "S2", key);
-            boolean clean = newest.older == null && !newest.isTombstone();
-            require(clean || wholeSweepDue || pending.get(key) == entry.getValue(), "S6", key);
+            Version read = chain.at(reclaimedRevision());
+            boolean clean = read == null || read.older == null && (read != newest || !read.isTombstone());
+            Version waiting = pending.get(chain);
+            boolean waits =
+                    waiting != null && (waiting == read || changesDone > 0 && waiting.revision == history.firstKept());
+            require(clean || wholeSweepDue || waits, "S6", key);
             if (!newest.isTombstone()) {
                 countedKeys++;
                 countedKeyBytes += key.length();
                 countedValueBytes += newest.value.length;
+                if (newest.lease() != 0) {
+                    countedAttached++;
+                    Leases.Lease lease = leases.findAny(newest.lease());
+                    require(lease != null && lease.attached.contains(chain), "S16", key);
+                }
             }
             countedHeldBytes += footprint.keyBytes(key.length());
             for (Version version = newest; version != null; version = version.older) {
                 require(version.older == null || version.older.revision < version.revision, "S3", key);
                 countedVersions++;
-                countedHeldBytes += footprint.versionBytes(version.value);
+                countedHeldBytes += footprint.versionBytes(version);
             }
         }
-        require(countedKeys == keys, "S7: keys", previousKey);
-        require(countedKeyBytes == keyBytes, "S7: key bytes", previousKey);
-        require(countedValueBytes == valueBytes, "S7: value bytes", previousKey);
-        require(countedVersions == versions, "S7: versions", previousKey);
-        require(countedHeldBytes == held(), "S7: held bytes", previousKey);
+        long countedWindowBytes = 0;
+        long countedWindowKeyBytes = 0;
+        for (long kept = history.firstKept(); kept <= revision; kept++) {
+            Commit commit = history.get(kept);
+            require(commit != null && commit.revision == kept, "S13", null);
+            countedHeldBytes += Footprint.commitBytes(commit.chains.length);
+            countedWindowBytes += commit.keptBytes;
+            countedWindowKeyBytes += commit.deletedKeyBytes;
+        }
+        Bytes last = before == null ? null : before.key;
+        require(countedKeys == keys, "S7: keys", last);
+        require(countedKeyBytes == keyBytes, "S7: key bytes", last);
+        require(countedValueBytes == valueBytes, "S7: value bytes", last);
+        require(countedVersions == versions, "S7: versions", last);
+        require(countedHeldBytes == held(), "S7: held bytes", last);
+        require(countedWindowBytes == windowBytes, "S7: window bytes", last);
+        require(countedWindowKeyBytes == windowKeyBytes, "S7: window key bytes", last);
+        require(countedAttached == leases.attachedKeys(), "S16: attached keys", last);
     }
 
     private static void require(boolean holds, String invariant, Bytes key) {

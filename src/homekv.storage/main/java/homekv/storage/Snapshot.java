@@ -3,8 +3,11 @@ package homekv.storage;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.Arrays;
+import java.util.Iterator;
 import java.util.List;
+import java.util.NoSuchElementException;
 import java.util.concurrent.ConcurrentNavigableMap;
+import java.util.function.Supplier;
 
 /**
  * A read view of the store as it was at one revision, whatever is written meanwhile.
@@ -13,11 +16,11 @@ import java.util.concurrent.ConcurrentNavigableMap;
  * takes a lock, copies data or waits for a writer.
  *
  * <p>Cost: a read is one search of the ordered map, and a step for every version of the key that is newer than the
- * snapshot and still kept for another one. As long as it is open, the versions that it can see are kept in memory, so
- * close it.
+ * snapshot and still kept; a scan is one search, and a step for every key in its range. As long as it is open, the
+ * versions that it can see are kept in memory, so close it.
  *
  * <p>Limits: a snapshot expires when it has kept old versions for longer than {@link Limits#snapshotMillis()}, when
- * what only snapshots keep grows over {@link Limits#historyBytes()} (the oldest first), or when new writes need the
+ * what only snapshots keep grows over {@link Limits#snapshotBytes()} (the oldest first), or when new writes need the
  * memory. Reading it then fails with {@link SnapshotExpiredException}; it never answers wrong.
  */
 public final class Snapshot implements AutoCloseable {
@@ -110,10 +113,92 @@ public final class Snapshot implements AutoCloseable {
 
     private Entry find(Bytes key) {
         VersionChain chain = chains.get(key);
-        Version found = chain == null ? null : chain.at(revision);
-        return Version.isLive(found)
-                ? new Entry(key, Bytes.unsafeWrap(found.value), found.createRevision, found.revision, found.version)
-                : null;
+        return chain == null ? null : chain.entryAt(revision);
+    }
+
+    /**
+     * The entries of a range in the order of their keys, or against it, read as the iterator goes on: it takes the same
+     * little memory for a range of any size. One thread at a time may use the iterator.
+     *
+     * @return an iterator whose methods throw {@link SnapshotExpiredException} if the snapshot has expired and
+     *     {@link IllegalStateException} if it has been closed
+     */
+    public Iterator<Entry> scan(Range range, boolean descending) {
+        ChainWalk walk = new ChainWalk(chains, range, descending);
+        return iterator(() -> {
+            for (VersionChain chain; (chain = walk.next()) != null; ) {
+                Entry entry = chain.entryAt(revision);
+                if (entry != null) {
+                    return entry;
+                }
+            }
+            return null;
+        });
+    }
+
+    /**
+     * How many keys a range has.
+     *
+     * @throws SnapshotExpiredException if the snapshot has expired
+     * @throws IllegalStateException if it has been closed
+     */
+    public long count(Range range) {
+        ChainWalk walk = new ChainWalk(chains, range, false);
+        long count = 0;
+        for (VersionChain chain; (chain = walk.next()) != null; ) {
+            count += Version.isLive(chain.at(revision)) ? 1 : 0;
+        }
+        requireOpen();
+        return count;
+    }
+
+    /**
+     * What is different here from an earlier snapshot of the same store, in the order of the keys. A key that has been
+     * written is different even if its value is the same.
+     *
+     * @return an iterator as of {@link #scan}
+     */
+    public Iterator<Difference> differences(Snapshot earlier, Range range) {
+        ChainWalk walk = new ChainWalk(chains, range, false);
+        return iterator(() -> {
+            for (VersionChain chain; (chain = walk.next()) != null; ) {
+                Version before = chain.at(earlier.revision);
+                Version after = chain.at(revision);
+                if (before != after && (Version.isLive(before) || Version.isLive(after))) {
+                    earlier.requireOpen();
+                    return new Difference(chain.entry(before), chain.entry(after));
+                }
+            }
+            earlier.requireOpen();
+            return null;
+        });
+    }
+
+    /** An iterator over what {@code find} returns until it returns null, each looked at only while this is open. */
+    private <T> Iterator<T> iterator(Supplier<T> find) {
+        return new Iterator<>() {
+            private T next;
+
+            @Override
+            public boolean hasNext() {
+                if (next == null) {
+                    T found = find.get();
+                    requireOpen();
+                    next = found;
+                }
+                return next != null;
+            }
+
+            @Override
+            public T next() {
+                if (!hasNext()) {
+                    throw new NoSuchElementException("the range has no more keys");
+                }
+                T found = next;
+                next = null;
+                return found;
+            }
+        };
     }
 
     /**

@@ -3,11 +3,11 @@ package homekv.storage;
 /**
  * One version of one key: what a command at one revision made of it.
  *
- * <p>All but {@code older} is immutable. {@code older} only ever skips versions that no open snapshot can read (S6),
+ * <p>All but {@code older} is immutable. {@code older} only ever skips versions that nobody can read any more (S6),
  * and only the writer does that: cutting in place, so that reclaiming memory takes no memory. A reader that walks the
  * chain meanwhile sees the old link or the new one, and both lead to what it is looking for.
  */
-final class Version {
+sealed class Version {
     /** The revision of the command that wrote this. */
     final long revision;
 
@@ -23,7 +23,7 @@ final class Version {
     /** The next older version that is still kept, or null. Its revision is smaller (S3). */
     Version older;
 
-    Version(long revision, long createRevision, long version, byte[] value, Version older) {
+    private Version(long revision, long createRevision, long version, byte[] value, Version older) {
         this.revision = revision;
         this.createRevision = createRevision;
         this.version = version;
@@ -31,16 +31,44 @@ final class Version {
         this.older = older;
     }
 
-    /** What a put at {@code revision} makes of a key whose newest version is {@code newest} (null: none). */
-    static Version put(long revision, byte[] value, Version newest) {
-        return isLive(newest)
-                ? new Version(revision, newest.createRevision, newest.version + 1, value, newest)
-                : new Version(revision, revision, 1, value, newest);
+    /** A version that is attached to a lease, which costs only those that are. */
+    private static final class Leased extends Version {
+        private final long lease;
+
+        Leased(long revision, long createRevision, long version, byte[] value, Version older, long lease) {
+            super(revision, createRevision, version, value, older);
+            this.lease = lease;
+        }
+
+        @Override
+        long lease() {
+            return lease;
+        }
+    }
+
+    /** The lease that this version is attached to; 0: none. */
+    long lease() {
+        return 0;
+    }
+
+    /**
+     * What a put at {@code revision} makes of a key whose newest version is {@code newest} (null: none). Where that
+     * has the same revision, the put takes its place: a command gives a key one version (S5).
+     */
+    static Version put(long revision, byte[] value, long lease, Version newest) {
+        boolean live = isLive(newest);
+        boolean again = newest != null && newest.revision == revision;
+        long createRevision = live ? newest.createRevision : revision;
+        long version = live ? newest.version + (again ? 0 : 1) : 1;
+        Version older = again ? newest.older : newest;
+        return lease == 0
+                ? new Version(revision, createRevision, version, value, older)
+                : new Leased(revision, createRevision, version, value, older, lease);
     }
 
     /** What a deletion at {@code revision} makes of a key whose newest version is {@code newest}. */
     static Version tombstone(long revision, Version newest) {
-        return new Version(revision, 0, 0, null, newest);
+        return new Version(revision, 0, 0, null, newest.revision == revision ? newest.older : newest);
     }
 
     boolean isTombstone() {
@@ -50,5 +78,10 @@ final class Version {
     /** Whether a key whose newest version is {@code newest} is there at all. */
     static boolean isLive(Version newest) {
         return newest != null && !newest.isTombstone();
+    }
+
+    /** The lease of a live key whose newest version is {@code newest}; 0 where it is absent or has none. */
+    static long lease(Version newest) {
+        return isLive(newest) ? newest.lease() : 0;
     }
 }

@@ -7,11 +7,20 @@ public sealed interface Write {
     /** The key that is written. */
     Bytes key();
 
-    /** Gives the key this value, whether or not it is there; the same value again is a change too. */
-    record Put(Bytes key, Bytes value) implements Write {
+    /**
+     * Gives the key this value, whether or not it is there; the same value again is a change too.
+     *
+     * @param lease the lease that the key ends with; 0: none, and an earlier one lets go of it
+     */
+    record Put(Bytes key, Bytes value, long lease) implements Write {
         public Put {
             Objects.requireNonNull(key);
             Objects.requireNonNull(value);
+        }
+
+        /** A put that is attached to no lease. */
+        public Put(Bytes key, Bytes value) {
+            this(key, value, 0);
         }
     }
 

@@ -10,6 +10,7 @@ import static homekv.storage.Harness.set;
 import static homekv.storage.Harness.value;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -91,10 +92,11 @@ class AdmissionTest {
     @Test
     void everyLimitCanBeSetWithinItsBoundsAndReadBack() {
         for (Limit limit : Limit.values()) {
-            Limits changed = ROOMY.with(limit, 4_711);
-            assertEquals(4_711, changed.get(limit));
+            long wanted = 11; // Within the bounds of each, and the default of none.
+            Limits changed = ROOMY.with(limit, wanted);
+            assertNotEquals(wanted, ROOMY.get(limit));
             for (Limit other : Limit.values()) {
-                assertEquals(other == limit ? 4_711 : ROOMY.get(other), changed.get(other), () -> limit + " " + other);
+                assertEquals(other == limit ? wanted : ROOMY.get(other), changed.get(other), () -> limit + " " + other);
             }
             for (long value : new long[] {limit.min(), limit.max()}) {
                 assertEquals(value, ROOMY.with(limit, value).get(limit));
@@ -229,7 +231,7 @@ class AdmissionTest {
     @Test
     void overwritesUnderASnapshotDoNotPushTheAccountPastTheLimit() {
         long memoryBytes = 1_000_000;
-        Limits limits = ROOMY.with(Limit.MEMORY_BYTES, memoryBytes).with(Limit.HISTORY_BYTES, memoryBytes);
+        Limits limits = ROOMY.with(Limit.MEMORY_BYTES, memoryBytes).with(Limit.SNAPSHOT_BYTES, memoryBytes);
         try (Harness kv = new Harness(limits)) {
             int keys = fill(kv, 10_000);
             for (int round = 0; round < 3; round++) {
@@ -253,7 +255,7 @@ class AdmissionTest {
         for (long memoryBytes = 100_000; memoryBytes < 100_160; memoryBytes += 16) {
             long allowed = memoryBytes;
             try (Harness kv =
-                    new Harness(ROOMY.with(Limit.MEMORY_BYTES, allowed).with(Limit.HISTORY_BYTES, allowed))) {
+                    new Harness(ROOMY.with(Limit.MEMORY_BYTES, allowed).with(Limit.SNAPSHOT_BYTES, allowed))) {
                 List<Bytes> keys = MvccStoreTest.keys(500);
                 kv.applied(new Command.Set(
                         keys.stream().map(key -> put(key, bytes(1))).toList()));
@@ -273,7 +275,7 @@ class AdmissionTest {
     void whateverIsTriedTheAccountStaysWithinTheLimit() throws Exception {
         Harness.seeded(Harness.count(20, 1_000), random -> {
             long memoryBytes = 100_000;
-            Limits limits = ROOMY.with(Limit.MEMORY_BYTES, memoryBytes).with(Limit.HISTORY_BYTES, memoryBytes / 4);
+            Limits limits = ROOMY.with(Limit.MEMORY_BYTES, memoryBytes).with(Limit.SNAPSHOT_BYTES, memoryBytes / 4);
             try (Harness kv = new Harness(limits)) {
                 List<Snapshot> open = new ArrayList<>();
                 for (int i = 0; i < 1_000; i++) {

@@ -122,12 +122,21 @@ class ConcurrencyTest {
         return new Command.Set(writes);
     }
 
+    /** Each key is there when half its period has passed, but for the first half of the first one. */
+    private static int deletedKeys(long revision) {
+        int deletedKeys = 0;
+        for (int i = 1; i < KEYS; i++) {
+            deletedKeys += revision > i && revision % (i + 1) == (i + 1) / 2 ? 1 : 0;
+        }
+        return deletedKeys;
+    }
+
     private static Entry expected(int i, long revision) {
         long written = revision - revision % (i + 1);
         if (written == 0 || i > 0 && revision % (i + 1) >= (i + 1) / 2) {
             return null;
         }
-        return new Entry(ALL.get(i), value(written), i == 0 ? 1 : written, written, i == 0 ? written : 1);
+        return new Entry(ALL.get(i), value(written), i == 0 ? 1 : written, written, i == 0 ? written : 1, 0);
     }
 
     private static void assertExact(Snapshot snapshot) {
@@ -148,7 +157,7 @@ class ConcurrencyTest {
             long revision = kv.store.counters().revision() + 1;
             Command command = command(revision);
             assertEquals(null, kv.store.admit(command));
-            assertEquals(revision, kv.store.apply(command).revision());
+            assertEquals(new Result.Applied(revision, deletedKeys(revision)), kv.store.apply(command));
         } finally {
             kv.store.turn.unlock();
         }
@@ -199,6 +208,76 @@ class ConcurrencyTest {
         }
     }
 
+    /**
+     * S4, S13: a revision of the past, which a window that is as good as full and somebody who compacts are about to give
+     * up. What can be opened reads exactly, for as long as it is open; what cannot is older than what can.
+     */
+    @Test
+    void anOlderRevisionReadsExactlyHoweverItsOpeningMeetsItsEnd() throws Exception {
+        int readers = 12;
+        int reads = Harness.count(6_000, 200_000);
+        AtomicInteger opened = new AtomicInteger();
+        Limits limits = ROOMY.with(Limit.HISTORY_BYTES, 1_500).with(Limit.OPEN_SNAPSHOTS, 4 * readers);
+        try (Harness kv = new Harness(limits, true)) {
+            AtomicInteger reading = new AtomicInteger(readers);
+            try (Harness.Crew crew = new Harness.Crew()) {
+                crew.start(() -> {
+                    SplittableRandom random = new SplittableRandom();
+                    while (reading.get() > 0 && !crew.failed()) {
+                        for (int i = random.nextInt(10); i >= 0; i--) {
+                            applyNext(kv);
+                        }
+                        kv.log.submit(new Command.Compact(kv.store.revision() - random.nextInt(4)));
+                    }
+                });
+                for (int reader = 0; reader < readers; reader++) {
+                    int own = reader;
+                    crew.startVirtual(() -> {
+                        SplittableRandom random = new SplittableRandom(own);
+                        try {
+                            for (int i = 0; i < reads && !crew.failed(); i++) {
+                                long first = kv.store.counters().compactRevision();
+                                // The oldest ones most of all.
+                                long revision = Math.min(kv.store.revision(), first + random.nextInt(3));
+                                opened.addAndGet(readPast(kv.store, revision) ? 1 : 0);
+                            }
+                        } finally {
+                            reading.decrementAndGet();
+                        }
+                    });
+                }
+            }
+            kv.applied(new Command.Compact(kv.store.revision()));
+            kv.assertNothingHeldButLiveKeys();
+        }
+        assertEquals(true, opened.get() > reads, "the schedule let hardly any in");
+    }
+
+    /** Whether the revision was there. */
+    private static boolean readPast(MvccStore store, long revision) {
+        try (Snapshot snapshot = store.snapshot(revision)) {
+            assertEquals(revision, snapshot.revision());
+            assertExact(snapshot);
+            if (revision % 8 > 0) {
+                return true;
+            }
+            Thread.yield();
+            assertExact(snapshot);
+            List<Entry> entries = store.read(ALL, revision).entries();
+            List<Event> events = store.history(ALL.get(0), revision, 1);
+            for (int i = 0; i < KEYS; i++) {
+                assertEquals(expected(i, revision), entries.get(i));
+            }
+            if (revision > 0) {
+                assertEquals(List.of(new Event.Put(expected(0, revision), null)), events);
+            }
+            return true;
+        } catch (RevisionOutOfRangeException e) {
+            assertEquals(true, revision < e.first(), e.toString());
+            return false;
+        }
+    }
+
     /** S4: the store's own reads take the same way. */
     @Test
     void aReadOfThePresentIsExactHoweverItMeetsTheWriter() throws Exception {
@@ -245,7 +324,7 @@ class ConcurrencyTest {
         int reads = Harness.count(60_000, 500_000);
         int slots = 3 * readers;
         AtomicInteger expired = new AtomicInteger();
-        Limits limits = ROOMY.with(Limit.OPEN_SNAPSHOTS, slots).with(Limit.HISTORY_BYTES, 300);
+        Limits limits = ROOMY.with(Limit.OPEN_SNAPSHOTS, slots).with(Limit.SNAPSHOT_BYTES, 300);
         try (Harness kv = new Harness(limits)) {
             AtomicInteger reading = new AtomicInteger(readers + 1);
             try (Harness.Crew crew = new Harness.Crew()) {

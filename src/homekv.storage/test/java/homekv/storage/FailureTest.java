@@ -13,6 +13,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.ConcurrentModificationException;
 import java.util.List;
+import java.util.NoSuchElementException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Supplier;
 import org.junit.jupiter.api.Test;
@@ -77,11 +78,25 @@ class FailureTest {
         }
     }
 
-    /** A list that hides from the search for repeated keys that it repeats one, so that the commit fails half-way. */
-    private static Command twoVersionsOfA() {
+    /**
+     * Submits a command that fails half-way through its commit, after the version of the first key has been taken into
+     * the account: when everything is made, a command within the turn gives the second key another version, and fails.
+     */
+    private static AssertionError failInCommit(Harness kv) {
         AtomicInteger accesses = new AtomicInteger();
-        List<Write> different = List.of(put(A, value(3)), put(B, value(3)));
-        return new Command.Set(Harness.list(2, index -> different.get(accesses.getAndIncrement() < 6 ? index : 0)));
+        Command another = new Command.Set(Harness.list(2, index -> {
+            if (accesses.incrementAndGet() == 4) { // After looking for repeated keys, and staging the first write.
+                throw new NoSuchElementException("planted");
+            }
+            return index == 0 ? put(B, value(4)) : put(A, value(4));
+        }));
+        kv.whenClockIsRead = () -> {
+            if (kv.store.turn.isHeldByCurrentThread()) {
+                kv.whenClockIsRead = () -> {};
+                assertThrows(NoSuchElementException.class, () -> kv.store.apply(another));
+            }
+        };
+        return assertThrows(AssertionError.class, () -> kv.log.submit(set(put(A, value(3)), put(B, value(3)))));
     }
 
     /**
@@ -95,7 +110,7 @@ class FailureTest {
                 kv.applied(set(put(A, value(1)), put(B, value(1))));
                 Snapshot before = pinned ? kv.store.snapshot() : null;
                 kv.applied(set(put(A, value(2)), put(B, value(2))));
-                assertThrows(AssertionError.class, () -> kv.log.submit(twoVersionsOfA()));
+                failInCommit(kv);
                 try (Snapshot after = kv.store.snapshot()) {
                     assertEquals(2, after.revision());
                     assertEquals(2, number(after.get(A)));
@@ -122,7 +137,7 @@ class FailureTest {
     @Test
     void aStoreThatHasStoppedSaysWhy() {
         Harness kv = new Harness();
-        AssertionError cause = assertThrows(AssertionError.class, () -> kv.log.submit(twoVersionsOfA()));
+        AssertionError cause = failInCommit(kv);
         for (int i = 0; i < 2; i++) {
             IllegalStateException stopped =
                     assertThrows(IllegalStateException.class, () -> kv.log.submit(set(put(B, value(4)))));

@@ -29,10 +29,15 @@ final class Harness implements AutoCloseable {
     /** Long enough that only what hangs reaches it. Being right never depends on it. */
     private static final long HANG_SECONDS = 60;
 
-    /** Room for everything, and no expiry but that which a test asks for. */
-    static final Limits ROOMY = Limits.forHeap(1L << 40).with(Limit.SNAPSHOT_MILLIS, 1L << 40);
+    /** Room for everything, and no expiry but that which a test asks for; and no history window. */
+    static final Limits ROOMY =
+            Limits.forHeap(1L << 40).with(Limit.SNAPSHOT_MILLIS, 1L << 40).with(Limit.HISTORY_BYTES, 0);
 
     final AtomicLong nanos = new AtomicLong();
+
+    /** Runs whenever the store looks at its clock; what it throws, the clock throws. */
+    volatile Runnable whenClockIsRead = () -> {};
+
     final MvccStore store;
     final MemoryCommandLog log;
 
@@ -42,12 +47,17 @@ final class Harness implements AutoCloseable {
     }
 
     Harness(Limits limits, boolean sweepInBackground) {
-        store = new MvccStore(limits, nanos::get, sweepInBackground);
+        store = new MvccStore(limits, this::readClock, sweepInBackground);
         log = new MemoryCommandLog(store);
     }
 
     Harness() {
         this(ROOMY);
+    }
+
+    private long readClock() {
+        whenClockIsRead.run();
+        return nanos.get();
     }
 
     @Override

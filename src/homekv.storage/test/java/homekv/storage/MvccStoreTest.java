@@ -299,10 +299,10 @@ class MvccStoreTest {
     @Test
     void anEmptyStoreIsAtRevisionZeroAndItsFirstChangeIsRevisionOne() {
         try (Harness kv = new Harness()) {
-            assertEquals(new Counters(0, 0, 0, 0, 0, 0, 0, 0, 0), kv.store.counters());
+            assertEquals(new Counters(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), kv.store.counters());
             assertEquals(0, kv.store.get(List.of(A)).revision());
             assertEquals(new Result.Applied(1, 0), kv.applied(set(put(A, value(1)))));
-            assertEquals(new Entry(A, value(1), 1, 1, 1), kv.store.get(A));
+            assertEquals(new Entry(A, value(1), 1, 1, 1, 0), kv.store.get(A));
         }
     }
 
@@ -312,8 +312,8 @@ class MvccStoreTest {
         try (Harness kv = new Harness()) {
             kv.applied(set(put(A, value(1))));
             assertEquals(new Result.Applied(2, 0), kv.applied(set(put(A, value(2)), put(B, value(2)))));
-            assertEquals(new Entry(A, value(2), 1, 2, 2), kv.store.get(A));
-            assertEquals(new Entry(B, value(2), 2, 2, 1), kv.store.get(B));
+            assertEquals(new Entry(A, value(2), 1, 2, 2, 0), kv.store.get(A));
+            assertEquals(new Entry(B, value(2), 2, 2, 1, 0), kv.store.get(B));
             assertEquals(new Result.Applied(3, 2), kv.applied(del(A, B, C)));
         }
     }
@@ -341,7 +341,7 @@ class MvccStoreTest {
         try (Harness kv = new Harness()) {
             kv.applied(set(put(A, value(1))));
             assertEquals(new Result.Applied(2, 0), kv.applied(set(put(A, value(1)))));
-            assertEquals(new Entry(A, value(1), 1, 2, 2), kv.store.get(A));
+            assertEquals(new Entry(A, value(1), 1, 2, 2, 0), kv.store.get(A));
         }
     }
 
@@ -351,13 +351,15 @@ class MvccStoreTest {
         try (Harness kv = new Harness();
                 Snapshot empty = kv.store.snapshot()) {
             kv.applied(set(put(A, value(1)), put(A, value(2)), put(A, value(3))));
-            assertEquals(new Entry(A, value(3), 1, 1, 1), kv.store.get(A));
+            assertEquals(new Entry(A, value(3), 1, 1, 1, 0), kv.store.get(A));
             assertEquals(new Result.Applied(2, 1), kv.applied(set(put(A, value(4)), delete(A))));
             assertNull(kv.store.get(A));
             kv.applied(set(put(A, value(5))));
             kv.applied(set(delete(A), put(A, value(6))));
             assertEquals(
-                    new Entry(A, value(6), 3, 4, 2), kv.store.get(A), "never absent at any revision: not re-created");
+                    new Entry(A, value(6), 3, 4, 2, 0),
+                    kv.store.get(A),
+                    "never absent at any revision: not re-created");
             assertEquals(new Result.Applied(5, 1), kv.applied(del(A, A, B, A)));
             assertNull(empty.get(A));
             kv.store.checkInvariants();
@@ -376,11 +378,11 @@ class MvccStoreTest {
                 kv.applied(del(A));
                 kv.applied(set(put(B, value(1))));
                 kv.applied(set(put(A, value(3))));
-                assertEquals(new Entry(A, value(3), 5, 5, 1), kv.store.get(A));
+                assertEquals(new Entry(A, value(3), 5, 5, 1, 0), kv.store.get(A));
                 kv.applied(set(put(A, value(4))));
-                assertEquals(new Entry(A, value(4), 5, 6, 2), kv.store.get(A));
+                assertEquals(new Entry(A, value(4), 5, 6, 2, 0), kv.store.get(A));
                 if (pinned) {
-                    assertEquals(new Entry(A, value(2), 1, 2, 2), second.get(A));
+                    assertEquals(new Entry(A, value(2), 1, 2, 2, 0), second.get(A));
                     second.close();
                     assertNull(pin.get(A));
                     pin.close();
@@ -394,7 +396,7 @@ class MvccStoreTest {
     void anEmptyValueIsAValue() {
         try (Harness kv = new Harness()) {
             kv.applied(set(put(A, Bytes.utf8(""))));
-            assertEquals(new Entry(A, Bytes.utf8(""), 1, 1, 1), kv.store.get(A));
+            assertEquals(new Entry(A, Bytes.utf8(""), 1, 1, 1, 0), kv.store.get(A));
             assertEquals(1, kv.store.counters().keys());
             assertEquals(new Result.Applied(2, 1), kv.applied(del(A)));
         }
@@ -407,7 +409,10 @@ class MvccStoreTest {
             List<Entry> entries = kv.store.get(List.of(B, C, A, B)).entries();
             assertEquals(
                     Arrays.asList(
-                            new Entry(B, value(2), 1, 1, 1), null, new Entry(A, value(1), 1, 1, 1), entries.get(0)),
+                            new Entry(B, value(2), 1, 1, 1, 0),
+                            null,
+                            new Entry(A, value(1), 1, 1, 1, 0),
+                            entries.get(0)),
                     entries);
             assertEquals(List.of(), kv.store.get(List.of()).entries());
             assertEquals(2, kv.store.counters().gets());

@@ -13,7 +13,6 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
-import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -23,47 +22,60 @@ import org.junit.jupiter.params.provider.ValueSource;
 class SmallHeapTest {
     // ---- Flat ----
 
-    /** S6: ten million overwrites of a thousand keys in a heap that has room for a fraction of them. */
-    @ParameterizedTest(name = "pinned: {0}")
-    @ValueSource(booleans = {false, true})
-    void memoryStaysFlatUnderTenMillionOverwrites(boolean pinned) throws Exception {
+    /** S6, S13: ten million overwrites of a thousand keys in a heap that has room for a fraction of them. */
+    @ParameterizedTest(name = "pinned: {0}, with a history window: {1}")
+    @CsvSource({"false, false", "true, false", "true, true"})
+    void memoryStaysFlatUnderTenMillionOverwrites(String pinned, String window) throws Exception {
         Harness.child(
                 FlatProgram.class,
                 List.of("-Xmx64m"),
                 "overwrite",
-                Boolean.toString(pinned),
+                pinned,
+                window,
                 Integer.toString(Harness.count(10_000_000, 100_000_000)));
     }
 
-    /** S6 */
-    @ParameterizedTest(name = "pinned: {0}")
-    @ValueSource(booleans = {false, true})
-    void memoryStaysFlatUnderEndlessDeletingAndCreating(boolean pinned) throws Exception {
+    /** S6, S13 */
+    @ParameterizedTest(name = "pinned: {0}, with a history window: {1}")
+    @CsvSource({"false, false", "true, false", "false, true"})
+    void memoryStaysFlatUnderEndlessDeletingAndCreating(String pinned, String window) throws Exception {
         Harness.child(
                 FlatProgram.class,
                 List.of("-Xmx64m"),
                 "recreate",
-                Boolean.toString(pinned),
+                pinned,
+                window,
                 Integer.toString(Harness.count(2_000_000, 50_000_000)));
     }
 
     static final class FlatProgram {
         private static final int KEYS = 1_000;
 
+        /** More than what one command leaves for the next ones to drop. */
+        private static final long SLACK_BYTES = 64 << 10;
+
         private FlatProgram() {}
 
         public static void main(String[] args) {
             boolean recreate = args[0].equals("recreate");
             boolean pinned = Boolean.parseBoolean(args[1]);
-            int writes = Integer.parseInt(args[2]);
-            try (Harness kv = new Harness(Limits.defaults().with(Limit.SNAPSHOT_MILLIS, 1L << 40), true)) {
+            boolean window = Boolean.parseBoolean(args[2]);
+            int writes = Integer.parseInt(args[3]);
+            Limits limits = Limits.defaults().with(Limit.SNAPSHOT_MILLIS, 1L << 40);
+            if (!window) {
+                limits = limits.with(Limit.HISTORY_BYTES, 0);
+            }
+            try (Harness kv = new Harness(limits, true)) {
                 List<Bytes> keys = MvccStoreTest.keys(KEYS);
                 kv.applied(new Command.Set(
                         keys.stream().map(key -> put(key, number(-1))).toList()));
                 Snapshot snapshot = pinned ? kv.store.snapshot() : null;
                 kv.applied(new Command.Set(
                         keys.stream().map(key -> put(key, number(0))).toList()));
+                kv.applied(new Command.Compact(2));
+                kv.store.sweep();
                 long held = kv.store.counters().heldBytes();
+                long mostHeld = held + limits.historyBytes() + SLACK_BYTES;
                 int versionsAKey = pinned ? 2 : 1;
                 // Every command writes a few keys, the next ones round the ring.
                 int next = 0;
@@ -79,10 +91,20 @@ class SmallHeapTest {
                         assertEquals(size, kv.applied(new Command.Del(deleted)).deletedKeys());
                     }
                     kv.applied(new Command.Set(writesOfOne));
-                    if (kv.store.counters().versions() != versionsAKey * KEYS) {
-                        throw new AssertionError(kv.store.counters());
+                    Counters counters = kv.store.counters();
+                    if (window ? counters.heldBytes() > mostHeld : counters.versions() != versionsAKey * KEYS) {
+                        throw new AssertionError(counters);
                     }
                 }
+                if (window) {
+                    assertTrue(kv.store.counters().compactRevision() > 2, "the window has never been full");
+                    assertTrue(kv.store.counters().heldBytes() > limits.historyBytes() / 2, "the window is used");
+                    kv.store.checkInvariants();
+                    kv.applied(new Command.Compact(kv.store.revision()));
+                    kv.store.sweep();
+                    assertEquals(versionsAKey * KEYS, kv.store.counters().versions());
+                }
+                kv.store.sweep();
                 assertEquals(held, kv.store.counters().heldBytes());
                 assertEquals(KEYS, kv.store.counters().keys());
                 kv.store.checkInvariants();
@@ -221,6 +243,7 @@ class SmallHeapTest {
                 for (int i = 0; i < keys; i++) {
                     kv.applied(Harness.del(AccountProgram.key(i, keyBytes)));
                 }
+                kv.applied(new Command.Compact(kv.store.revision()));
                 kv.assertNothingHeldButLiveKeys();
                 assertEquals(0, kv.store.counters().heldBytes());
             }
@@ -233,12 +256,14 @@ class SmallHeapTest {
      * S11: the heap runs out again and again, in the middle of commands and sweeps, and nothing is lost by it. The
      * collector is the one that gives out the heap to the last few bytes.
      */
-    @Test
-    void aHeapThatIsExhaustedAnywhereLosesNothing() throws Exception {
+    @ParameterizedTest(name = "with a history window: {0}")
+    @ValueSource(booleans = {false, true})
+    void aHeapThatIsExhaustedAnywhereLosesNothing(boolean window) throws Exception {
         Harness.child(
                 ExhaustedProgram.class,
                 List.of("-Xmx16m", "-XX:+UseSerialGC"),
-                Integer.toString(Harness.count(4, 150)));
+                Integer.toString(Harness.count(window ? 2 : 4, 100)),
+                Boolean.toString(window));
     }
 
     /**
@@ -251,8 +276,10 @@ class SmallHeapTest {
         private static final int KEYS_A_GROUP = 5;
         private static final int COMMANDS_A_ROUND = 8;
 
+        private static final int LEASES = 3;
+
         private final SplittableRandom random = new SplittableRandom(1);
-        private final Harness kv = new Harness(ROOMY, true);
+        private final Harness kv;
         private final Snapshot[] open = new Snapshot[8];
         private final List<List<Bytes>> groups = new ArrayList<>();
 
@@ -262,7 +289,11 @@ class SmallHeapTest {
         private long lastNumber;
         private int failures;
 
-        private ExhaustedProgram() {
+        private ExhaustedProgram(boolean window) {
+            kv = new Harness(window ? ROOMY.with(Limit.HISTORY_BYTES, 1 << 20) : ROOMY, true);
+            for (int lease = 1; lease <= LEASES; lease++) {
+                kv.applied(new Command.Grant(lease, 1L << 40));
+            }
             for (int group = 0; group < GROUPS; group++) {
                 List<Bytes> keys = new ArrayList<>();
                 for (int i = 0; i < KEYS_A_GROUP; i++) {
@@ -273,7 +304,7 @@ class SmallHeapTest {
         }
 
         public static void main(String[] args) {
-            ExhaustedProgram program = new ExhaustedProgram();
+            ExhaustedProgram program = new ExhaustedProgram(Boolean.parseBoolean(args[1]));
             int rounds = Integer.parseInt(args[0]);
             // Everything is loaded while there is memory for it.
             for (int round = 0; round < 200; round++) {
@@ -326,20 +357,42 @@ class SmallHeapTest {
             for (int i = 0; i < COMMANDS_A_ROUND; i++) {
                 if (results[i] != null) {
                     int deletedKeys = numbers[group[i]] != 0 && number[i] == 0 ? KEYS_A_GROUP : 0;
-                    assertEquals(deletedKeys, ((Result.Applied) results[i]).deletedKeys());
+                    if (results[i] instanceof Result.Applied applied) {
+                        assertEquals(deletedKeys, applied.deletedKeys());
+                    } else {
+                        assertTrue(((Result.Transacted) results[i]).succeeded());
+                    }
                     numbers[group[i]] = number[i];
                 }
             }
             check();
         }
 
-        private static Command command(List<Bytes> keys, long number) {
+        private Command command(List<Bytes> keys, long number) {
+            boolean transaction = random.nextBoolean();
             if (number == 0) {
-                return new Command.Del(keys);
+                return transaction
+                        ? new Txn(
+                                List.of(),
+                                keys.stream()
+                                        .<Op>map(key -> new Op.Delete(Range.key(key), true))
+                                        .toList(),
+                                List.of())
+                        : new Command.Del(keys);
             }
+            long lease = random.nextInt(1 + LEASES);
             Bytes value =
                     Bytes.unsafeWrap(ByteBuffer.allocate(100).putLong(number).array());
-            return new Command.Set(keys.stream().map(key -> put(key, value)).toList());
+            return transaction
+                    ? new Txn(
+                            List.of(new Compare.Count(Range.all(), Compare.Operator.GREATER, -1)),
+                            keys.stream()
+                                    .<Op>map(key -> new Op.Put(key, value, lease, true))
+                                    .toList(),
+                            List.of())
+                    : new Command.Set(keys.stream()
+                            .<Write>map(key -> new Write.Put(key, value, lease))
+                            .toList());
         }
 
         /** Arrays, each with the one before it as its first element, the last ones the smallest. */
@@ -380,9 +433,15 @@ class SmallHeapTest {
             }
             assertEquals(keys, kv.store.counters().keys());
             kv.store.checkInvariants();
+            try (Snapshot snapshot = kv.store.snapshot()) {
+                List<Entry> up = ModelTest.list(snapshot.scan(Range.all(), false));
+                assertEquals(keys, up.size());
+                assertEquals(up.reversed(), ModelTest.list(snapshot.scan(Range.all(), true)));
+            }
         }
 
         private void checkSwept() {
+            kv.applied(new Command.Compact(kv.store.revision()));
             for (int slot = 0; slot < open.length; slot++) {
                 if (open[slot] != null) {
                     open[slot].close();

@@ -219,7 +219,7 @@ class SnapshotTest {
     @Test
     void theOlderSnapshotsExpireWhenHistoryGrowsOverItsLimit() {
         long historyBytes = 100_000;
-        try (Harness kv = new Harness(ROOMY.with(Limit.HISTORY_BYTES, historyBytes))) {
+        try (Harness kv = new Harness(ROOMY.with(Limit.SNAPSHOT_BYTES, historyBytes))) {
             kv.applied(set(put(K, bytes(1_000))));
             Snapshot oldest = kv.store.snapshot();
             List<Snapshot> open = new ArrayList<>();
@@ -253,7 +253,7 @@ class SnapshotTest {
     /** What nobody keeps any more is no reason to expire the snapshot of somebody who keeps nothing. */
     @Test
     void aSnapshotThatKeepsNothingDoesNotExpireForHistoryThatOnlyWaitsToBeDropped() {
-        try (Harness kv = new Harness(ROOMY.with(Limit.HISTORY_BYTES, 100_000))) {
+        try (Harness kv = new Harness(ROOMY.with(Limit.SNAPSHOT_BYTES, 100_000))) {
             List<Write> writes = new ArrayList<>();
             for (int i = 0; i < 80; i++) {
                 writes.add(put(key(i), bytes(1_000)));
@@ -292,7 +292,7 @@ class SnapshotTest {
     /** A read of the present is no snapshot of anybody's: it never fails because of those that are open. */
     @Test
     void aReadOfThePresentGoesOnWhateverSnapshotsExpire() {
-        try (Harness kv = new Harness(ROOMY.with(Limit.HISTORY_BYTES, 0).with(Limit.SNAPSHOT_MILLIS, 1))) {
+        try (Harness kv = new Harness(ROOMY.with(Limit.SNAPSHOT_BYTES, 0).with(Limit.SNAPSHOT_MILLIS, 1))) {
             kv.applied(set(put(K, value(1))));
             List<Bytes> expiring = Harness.list(3, index -> {
                 // In the middle of the read, somebody writes and sweeps.

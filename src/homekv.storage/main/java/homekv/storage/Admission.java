@@ -1,0 +1,191 @@
+package homekv.storage;
+
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.function.Supplier;
+
+/**
+ * Decides whether there is room for a command (S9). In the writer's turn, before the command is ordered, since the answer
+ * depends on which snapshots are open and what a command does must not.
+ */
+final class Admission {
+    private final ConcurrentSkipListMap<Bytes, VersionChain> chains;
+    private final Reclaimer reclaimer;
+    private final Limits limits;
+
+    Admission(ConcurrentSkipListMap<Bytes, VersionChain> chains, Reclaimer reclaimer, Limits limits) {
+        this.chains = chains;
+        this.reclaimer = reclaimer;
+        this.limits = limits;
+    }
+
+    /**
+     * Why there is no room for this command now, or null if there is. Before a command is ordered, since the answer
+     * depends on which snapshots are open and {@link #apply} must not (S9).
+     */
+    Result.Refused admit(Command command) {
+        return switch (command) {
+            case Command.Set set -> {
+                Need need = new Need();
+                set.writes().forEach(need::add);
+                yield admit(need, () -> growth(Batch.lastWrites(set.writes())));
+            }
+            case Txn txn -> {
+                Need need = new Need();
+                need.add(txn);
+                yield admit(need, () -> growth(txn));
+            }
+            case Command.Grant grant -> {
+                Need need = new Need();
+                need.bytes = Footprint.LEASE_BYTES;
+                need.puts = true;
+                yield admit(need, () -> new Growth(Footprint.LEASE_BYTES, 0));
+            }
+            case Command.Del del -> null;
+            case Command.Compact compact -> null;
+            case Command.Revoke revoke -> null;
+        };
+    }
+
+    /** The most that a command can add to the account, while nothing that it replaces is dropped. */
+    private final class Need {
+        private long bytes;
+        private long changes;
+        private boolean puts;
+
+        void add(Write write) {
+            switch (write) {
+                case Write.Put put -> addPut(put.key(), put.value().length(), put.lease());
+                case Write.Delete delete -> addDelete();
+            }
+        }
+
+        /** Both branches, since which one it will be is not known before the command is ordered. */
+        void add(Txn txn) {
+            txn.then().forEach(this::add);
+            if (!txn.compares().isEmpty()) {
+                txn.otherwise().forEach(this::add);
+            }
+        }
+
+        private void add(Op op) {
+            switch (op) {
+                case Op.Put put -> addPut(put.key(), put.value().length(), put.lease());
+                case Op.Increment increment -> addPut(increment.key(), Batch.MAX_INTEGER_LENGTH, ANY_LEASE);
+                case Op.Delete delete -> addDelete();
+                case Txn txn -> add(txn);
+                case Op.Get get -> {}
+                case Op.Scan scan -> {}
+            }
+        }
+
+        private void addPut(Bytes key, int valueLength, long lease) {
+            bytes += reclaimer.addedBytes(key, valueLength, lease, null) + Footprint.PENDING_BYTES;
+            changes++;
+            puts = true;
+        }
+
+        private void addDelete() {
+            bytes += Reclaimer.DELETION_BYTES;
+            changes++;
+        }
+
+        long bytes() {
+            return bytes + Footprint.commitBytes((int) Math.min(changes, Integer.MAX_VALUE));
+        }
+    }
+
+    private static final long ANY_LEASE = 1;
+
+    /** What a command adds to the account, and what it replaces of it, once nobody needs that any more. */
+    private record Growth(long addedBytes, long replacedBytes) {}
+
+    /** What is decided exactly only where the store is nearly full: whatever makes it no larger is always taken. */
+    private Result.Refused admit(Need need, Supplier<Growth> growth) {
+        if (!need.puts || reclaimer.heldBytes() + need.bytes() <= limits.memoryBytes()) {
+            return null;
+        }
+        Growth most = growth.get();
+        long addedBytes = most.addedBytes;
+        long replacedBytes = most.replacedBytes;
+        long heldBytes = reclaimer.makeRoom(addedBytes, replacedBytes, Math.max(0, need.bytes() - addedBytes));
+        return heldBytes <= limits.memoryBytes() || addedBytes <= replacedBytes
+                ? null
+                : new Result.Refused(Limit.MEMORY_BYTES, heldBytes, limits.memoryBytes());
+    }
+
+    private Growth growth(Iterable<Write> lastWrites) {
+        long addedBytes = 0;
+        long replacedBytes = 0;
+        for (Write write : lastWrites) {
+            Version newest = newest(write.key());
+            replacedBytes += reclaimer.replacedBytes(newest);
+            if (write instanceof Write.Put put) {
+                addedBytes += reclaimer.addedBytes(put.key(), put.value().length(), put.lease(), newest);
+            }
+        }
+        return new Growth(addedBytes, replacedBytes);
+    }
+
+    /**
+     * The most that a transaction may come to. Which of its puts are carried out is not known before it is ordered, so the
+     * largest one of each key counts, and one that may be left out makes no room for others.
+     */
+    private Growth growth(Txn txn) {
+        Map<Bytes, Growth> growthByKey = new HashMap<>();
+        collect(txn, true, growthByKey);
+        long addedBytes = 0;
+        long replacedBytes = 0;
+        for (Growth growth : growthByKey.values()) {
+            addedBytes += growth.addedBytes;
+            replacedBytes += growth.replacedBytes;
+        }
+        return new Growth(addedBytes, replacedBytes);
+    }
+
+    private void collect(Txn txn, boolean certain, Map<Bytes, Growth> growthByKey) {
+        boolean unconditional = txn.compares().isEmpty();
+        collect(txn.then(), certain && unconditional, growthByKey);
+        if (!unconditional) {
+            collect(txn.otherwise(), false, growthByKey);
+        }
+    }
+
+    private void collect(List<Op> steps, boolean certain, Map<Bytes, Growth> growthByKey) {
+        for (Op step : steps) {
+            switch (step) {
+                case Op.Put put -> collect(put.key(), put.value().length(), put.lease(), certain, growthByKey);
+                case Op.Increment increment ->
+                    collect(increment.key(), Batch.MAX_INTEGER_LENGTH, ANY_LEASE, certain, growthByKey);
+                case Txn txn -> collect(txn, certain, growthByKey);
+                case Op.Delete delete -> {
+                    if (certain && delete.range().isKey()) {
+                        Bytes key = delete.range().from();
+                        add(key, new Growth(0, reclaimer.replacedBytes(newest(key))), growthByKey);
+                    }
+                }
+                case Op.Get get -> {}
+                case Op.Scan scan -> {}
+            }
+        }
+    }
+
+    private void collect(Bytes key, int valueLength, long lease, boolean certain, Map<Bytes, Growth> growthByKey) {
+        Version newest = newest(key);
+        long addedBytes = reclaimer.addedBytes(key, valueLength, lease, newest);
+        long replacedBytes = reclaimer.replacedBytes(newest);
+        Growth growth = new Growth(addedBytes, certain ? replacedBytes : Math.min(addedBytes, replacedBytes));
+        add(key, growth, growthByKey);
+    }
+
+    private static void add(Bytes key, Growth growth, Map<Bytes, Growth> growthByKey) {
+        growthByKey.merge(key, growth, (one, other) -> one.addedBytes >= other.addedBytes ? one : other);
+    }
+
+    private Version newest(Bytes key) {
+        VersionChain chain = chains.get(key);
+        return chain == null ? null : chain.newest;
+    }
+}

@@ -1,0 +1,501 @@
+package homekv.storage;
+
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.function.LongSupplier;
+
+/**
+ * One command while it is staged, and what it has come to: the versions that it makes are linked to their chains, above
+ * the published revision, so that the command's own reads see them and nobody else's do (S2).
+ *
+ * <p>Used once, in the writer's turn: one of the commands, then {@link #prepare}, after which publishing needs no memory;
+ * or {@link #undo} if anything was thrown.
+ */
+final class Batch {
+    /** Ends a command that turns out, while it is being staged, to be one that is refused. */
+    static final class RefusedException extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
+        final transient Result result;
+
+        private RefusedException(Result result) {
+            super(null, null, false, false);
+            this.result = result;
+        }
+    }
+
+    /** The longest decimal form of a long. */
+    static final int MAX_INTEGER_LENGTH = 20;
+
+    /** What an answered entry takes beside its key and its value. */
+    private static final int ENTRY_OVERHEAD_BYTES = 32;
+
+    private final Published last;
+    private final ConcurrentSkipListMap<Bytes, VersionChain> map;
+    private final Leases leases;
+    private final Limits limits;
+    private final Reclaimer reclaimer;
+
+    /** The command's own, one above the published one. */
+    private final long revision;
+
+    /** The chains whose newest version is of this command, each once. */
+    private VersionChain[] chains = Commit.NO_CHAINS;
+
+    private int count;
+    private int deletedKeys;
+    private int sets;
+    private int dels;
+    private int txns;
+    private Leases.Lease revoked;
+
+    /** How many more keys the command may go through, and how many more bytes it may answer. */
+    private long visitsLeft;
+
+    private long answerBytesLeft;
+
+    private Commit commit;
+    private Published next;
+
+    Batch(
+            Published last,
+            ConcurrentSkipListMap<Bytes, VersionChain> map,
+            Leases leases,
+            Limits limits,
+            Reclaimer reclaimer) {
+        this.last = last;
+        this.map = map;
+        this.leases = leases;
+        this.limits = limits;
+        this.reclaimer = reclaimer;
+        this.revision = last.revision() + 1;
+        this.visitsLeft = limits.requestKeys();
+        this.answerBytesLeft = limits.responseBytes();
+    }
+
+    // ---- Commands ----
+
+    Result set(Command.Set set) {
+        sets = 1;
+        expect(set.writes().size());
+        for (Write write : lastWrites(set.writes())) {
+            switch (write) {
+                case Write.Put put -> put(put.key(), put.value().unsafeArray(), put.lease());
+                case Write.Delete delete -> delete(delete.key());
+            }
+        }
+        return applied();
+    }
+
+    Result del(Command.Del del) {
+        dels = 1;
+        expect(del.keys().size());
+        del.keys().forEach(this::delete);
+        return applied();
+    }
+
+    Result revoke(Command.Revoke revoke) {
+        revoked = leases.findAny(revoke.lease());
+        if (revoked == null) {
+            throw new RefusedException(new Result.NoLease(revoke.lease()));
+        }
+        expect(Math.min(revoke.maxKeys(), revoked.attached.size()));
+        Iterator<VersionChain> attached = revoked.attached.iterator();
+        for (int i = 0; i < revoke.maxKeys() && attached.hasNext(); i++) {
+            delete(attached.next());
+        }
+        return applied();
+    }
+
+    Result transact(Txn txn) {
+        txns = 1;
+        OpResult.Transacted transacted = carryOut(txn);
+        takeBackUnchanged();
+        return new Result.Transacted(revisionTaken(), transacted.succeeded(), transacted.results());
+    }
+
+    private Result.Applied applied() {
+        return new Result.Applied(revisionTaken(), deletedKeys);
+    }
+
+    /** A command that changes nothing takes no revision (S5). */
+    private long revisionTaken() {
+        return count > 0 ? revision : last.revision();
+    }
+
+    /** The last write of each key, so that a key gets one version a command (S5). */
+    static Iterable<Write> lastWrites(List<Write> writes) {
+        if (writes.size() <= 1) {
+            return writes;
+        }
+        Map<Bytes, Write> lastByKey = LinkedHashMap.newLinkedHashMap(writes.size());
+        for (Write write : writes) {
+            lastByKey.put(write.key(), write);
+        }
+        return lastByKey.size() == writes.size() ? writes : lastByKey.values();
+    }
+
+    // ---- Transactions ----
+
+    private OpResult.Transacted carryOut(Txn txn) {
+        boolean succeeded = true;
+        for (int i = 0; succeeded && i < txn.compares().size(); i++) {
+            succeeded = holds(txn.compares().get(i));
+        }
+        List<Op> steps = succeeded ? txn.then() : txn.otherwise();
+        List<OpResult> results = new ArrayList<>(steps.size());
+        for (Op step : steps) {
+            results.add(carryOut(step));
+        }
+        return new OpResult.Transacted(succeeded, Collections.unmodifiableList(results));
+    }
+
+    private OpResult carryOut(Op step) {
+        return switch (step) {
+            case Op.Get get -> new OpResult.Got(answer(entry(get.key())));
+            case Op.Scan scan -> scan(scan);
+            case Op.Put put -> {
+                Entry previous = put.previous() ? answer(entry(put.key())) : null;
+                put(put.key(), put.value().unsafeArray(), put.lease());
+                yield new OpResult.Put(previous);
+            }
+            case Op.Delete delete -> delete(delete);
+            case Op.Increment increment -> increment(increment);
+            case Txn txn -> carryOut(txn);
+        };
+    }
+
+    private boolean holds(Compare compare) {
+        Range range = compare.range();
+        long count = 0;
+        if (range.isKey()) {
+            Entry entry = entry(range.from());
+            if (entry != null) {
+                count = 1;
+                if (!holds(compare, entry)) {
+                    return false;
+                }
+            }
+        } else {
+            ChainWalk walk = walk(range, false);
+            for (Entry entry; (entry = next(walk)) != null; ) {
+                count++;
+                if (!holds(compare, entry)) {
+                    return false;
+                }
+            }
+        }
+        return switch (compare) {
+            case Compare.Count wanted -> wanted.operator().holds(Long.compare(count, wanted.count()));
+            case Compare.Number number -> count > 0 || number.operator().holds(Long.compare(0, number.number()));
+            case Compare.Value value -> count > 0;
+        };
+    }
+
+    private static boolean holds(Compare compare, Entry entry) {
+        return switch (compare) {
+            case Compare.Number number ->
+                number.operator().holds(Long.compare(number.field().of(entry), number.number()));
+            case Compare.Value value -> value.operator().holds(entry.value().compareTo(value.value()));
+            case Compare.Count count -> true;
+        };
+    }
+
+    private OpResult scan(Op.Scan scan) {
+        ChainWalk walk = walk(scan.range(), scan.descending());
+        if (scan.countOnly()) {
+            long found = 0;
+            while (next(walk) != null) {
+                found++;
+            }
+            return new OpResult.Scanned(List.of(), found, false);
+        }
+        List<Entry> entries = new ArrayList<>();
+        Entry entry;
+        while ((entry = next(walk)) != null && (scan.limit() == 0 || entries.size() < scan.limit())) {
+            entries.add(scan.keysOnly() ? answer(entry, 0) : answer(entry));
+        }
+        return new OpResult.Scanned(Collections.unmodifiableList(entries), entries.size(), entry != null);
+    }
+
+    private OpResult delete(Op.Delete delete) {
+        List<Entry> previous = new ArrayList<>();
+        long deleted = 0;
+        if (delete.range().isKey()) {
+            Entry entry = entry(delete.range().from());
+            if (entry != null) {
+                deleted = 1;
+                if (delete.previous()) {
+                    previous.add(answer(entry));
+                }
+                delete(delete.range().from());
+            }
+        } else {
+            ChainWalk walk = walk(delete.range(), false);
+            for (VersionChain chain; (chain = walk.next()) != null; ) {
+                visit();
+                Entry entry = chain.entryAt(revision);
+                if (entry != null) {
+                    deleted++;
+                    if (delete.previous()) {
+                        previous.add(answer(entry));
+                    }
+                    delete(chain);
+                }
+            }
+        }
+        return new OpResult.Deleted(deleted, Collections.unmodifiableList(previous));
+    }
+
+    private OpResult increment(Op.Increment increment) {
+        Entry entry = entry(increment.key());
+        long sum;
+        try {
+            sum = Math.addExact(entry == null ? 0 : integer(entry.value()), increment.by());
+        } catch (NumberFormatException | ArithmeticException e) {
+            throw new RefusedException(new Result.NotAnInteger(increment.key()));
+        }
+        byte[] value = Long.toString(sum).getBytes(StandardCharsets.US_ASCII);
+        // It stays with its lease, also while that is being ended, and ends with it.
+        stagePut(increment.key(), value, entry == null ? 0 : entry.lease());
+        return new OpResult.Incremented(sum);
+    }
+
+    private static long integer(Bytes value) {
+        String text = new String(
+                value.unsafeArray(), 0, Math.min(value.length(), MAX_INTEGER_LENGTH + 1), StandardCharsets.ISO_8859_1);
+        if (text.length() > MAX_INTEGER_LENGTH || text.startsWith("+")) {
+            throw new NumberFormatException();
+        }
+        return Long.parseLong(text);
+    }
+
+    // ---- Reading what is there, the command's own writes included ----
+
+    private Entry entry(Bytes key) {
+        visit();
+        VersionChain chain = map.get(key);
+        return chain == null ? null : chain.entryAt(revision);
+    }
+
+    private ChainWalk walk(Range range, boolean descending) {
+        return new ChainWalk(map, range, descending);
+    }
+
+    private Entry next(ChainWalk walk) {
+        for (VersionChain chain; (chain = walk.next()) != null; ) {
+            visit();
+            Entry entry = chain.entryAt(revision);
+            if (entry != null) {
+                return entry;
+            }
+        }
+        return null;
+    }
+
+    /** Holds the time that the command has the turn for within bounds. */
+    private void visit() {
+        if (--visitsLeft < 0) {
+            throw new RefusedException(
+                    new Result.Refused(Limit.REQUEST_KEYS, limits.requestKeys() + 1L, limits.requestKeys()));
+        }
+    }
+
+    /** Holds what the command answers within bounds. */
+    private Entry answer(Entry entry) {
+        return entry == null ? null : answer(entry, entry.value().length());
+    }
+
+    private Entry answer(Entry entry, int valueBytes) {
+        answerBytesLeft -= entry.key().length() + valueBytes + ENTRY_OVERHEAD_BYTES;
+        if (answerBytesLeft < 0) {
+            throw new RefusedException(new Result.Refused(
+                    Limit.RESPONSE_BYTES, limits.responseBytes() - answerBytesLeft, limits.responseBytes()));
+        }
+        return entry;
+    }
+
+    // ---- Staging ----
+
+    /** Makes room for so many changes. */
+    private void expect(int changes) {
+        chains = new VersionChain[changes];
+    }
+
+    private void put(Bytes key, byte[] value, long lease) {
+        if (lease != 0 && leases.find(lease) == null) {
+            throw new RefusedException(new Result.NoLease(lease));
+        }
+        stagePut(key, value, lease);
+    }
+
+    private void stagePut(Bytes key, byte[] value, long lease) {
+        VersionChain chain = map.get(key);
+        if (chain == null) {
+            chain = insert(key);
+        }
+        stage(chain, Version.put(revision, value, lease, chain.newest));
+    }
+
+    private void delete(Bytes key) {
+        VersionChain chain = map.get(key);
+        if (chain != null) {
+            delete(chain);
+        }
+    }
+
+    private void delete(VersionChain chain) {
+        Version newest = chain.newest;
+        if (Version.isLive(newest)) {
+            stage(chain, Version.tombstone(revision, newest));
+            deletedKeys++;
+        }
+    }
+
+    /** Puts an empty chain into the map and between its neighbours. */
+    private VersionChain insert(Bytes key) {
+        Map.Entry<Bytes, VersionChain> higher = map.higherEntry(key);
+        Map.Entry<Bytes, VersionChain> last = higher == null ? map.lastEntry() : null;
+        VersionChain before = higher != null ? higher.getValue().before : last == null ? null : last.getValue();
+        VersionChain chain = new VersionChain(key, before);
+        try {
+            map.put(key, chain);
+        } finally {
+            // The map may run out of memory when the key is in it already.
+            if (higher != null && map.get(key) == chain) {
+                higher.getValue().before = chain;
+            }
+        }
+        return chain;
+    }
+
+    /** Links a version above the published revision, where no reader looks. */
+    private void stage(VersionChain chain, Version version) {
+        Version newest = chain.newest;
+        if (newest != null && newest.revision == revision) {
+            leases.attach(version.lease(), chain);
+            chain.newest = version;
+            // Of the leases that it was attached to within this command, none but the last counts.
+            if (newest.lease() != version.lease() && newest.lease() != Version.lease(version.older)) {
+                leases.detach(newest.lease(), chain);
+            }
+            return;
+        }
+        if (count == chains.length) {
+            chains = Arrays.copyOf(chains, Math.max(4, 2 * count));
+        }
+        leases.attach(version.lease(), chain); // The last thing that can fail: undoing finds what is attached.
+        chains[count++] = chain;
+        chain.newest = version;
+    }
+
+    /** A key that was absent before the command and is absent again has not been changed (S5). */
+    private void takeBackUnchanged() {
+        int changed = 0;
+        for (int i = 0; i < count; i++) {
+            VersionChain chain = chains[i];
+            Version newest = chain.newest;
+            if (newest.isTombstone() && !Version.isLive(newest.older)) {
+                chain.newest = newest.older;
+                reclaimer.removeIfEmpty(chain);
+            } else {
+                chains[changed++] = chain;
+            }
+        }
+        count = changed;
+    }
+
+    /** Makes everything that publishing needs. */
+    void prepare(LongSupplier nanoClock) {
+        long keys = last.keys();
+        long keyBytes = last.keyBytes();
+        long valueBytes = last.valueBytes();
+        VersionChain[] changed = count == chains.length ? chains : Arrays.copyOf(chains, count);
+        Version[] versions = count == 0 ? Commit.NO_VERSIONS : new Version[count];
+        for (int i = 0; i < count; i++) {
+            Version version = changed[i].newest;
+            Version older = version.older;
+            versions[i] = version;
+            if (Version.isLive(version)) {
+                keys++;
+                keyBytes += changed[i].key.length();
+                valueBytes += version.value.length;
+            }
+            if (Version.isLive(older)) {
+                keys--;
+                keyBytes -= changed[i].key.length();
+                valueBytes -= older.value.length;
+            }
+        }
+        next = new Published(
+                revisionTaken(),
+                keys,
+                keyBytes,
+                valueBytes,
+                last.sets() + sets,
+                last.dels() + dels,
+                last.txns() + txns);
+        if (count > 0) {
+            commit = new Commit(
+                    revision,
+                    nanoClock.getAsLong(),
+                    changed,
+                    versions,
+                    reclaimer.keptBytes(versions),
+                    reclaimer.deletedKeyBytes(changed, versions));
+        }
+    }
+
+    /** Takes back what has been staged. Allocates nothing; empty chains are left in the map. */
+    void undo() {
+        for (int i = 0; i < count; i++) {
+            VersionChain chain = chains[i];
+            Version version = chain.newest;
+            if (version != null && version.revision == revision) {
+                chain.newest = version.older;
+                if (version.lease() != Version.lease(version.older)) {
+                    leases.detach(version.lease(), chain);
+                }
+            }
+        }
+    }
+
+    // ---- What it has come to ----
+
+    /** What was published when the command was staged. */
+    Published last() {
+        return last;
+    }
+
+    /** What is published with it. */
+    Published next() {
+        return next;
+    }
+
+    /** What it changes, or null if it changes nothing. */
+    Commit commit() {
+        return commit;
+    }
+
+    /** The lease that it ends, or null. */
+    Leases.Lease revoked() {
+        return revoked;
+    }
+
+    /** How many chains it has touched. */
+    int count() {
+        return count;
+    }
+
+    /** One of the chains that it has touched. */
+    VersionChain touched(int index) {
+        return chains[index];
+    }
+}

@@ -1,0 +1,86 @@
+package homekv.storage;
+
+import java.util.Arrays;
+
+/**
+ * The commits that are kept, by revision, and the compact revision, below which nothing can be read any more.
+ *
+ * <p>The history window reaches from the compact revision to the published one: every revision in it can be read, and
+ * every change after its first revision can be watched. The writer, in its turn, appends and removes. Any thread may
+ * read a commit that has been published; it looks at the compact revision afterwards to learn whether what it saw was
+ * whole (S13).
+ *
+ * <p>Revisions have no gaps, so a commit's place follows from its revision. Nothing is copied or linked: what is removed
+ * is gone, whoever is still reading about it.
+ */
+final class History {
+    private static final int SEGMENT_SHIFT = 10;
+    private static final int SEGMENT_SIZE = 1 << SEGMENT_SHIFT;
+
+    /** Segments in order; the first holds the revisions from {@code firstSegment * SEGMENT_SIZE} on. Never changes. */
+    private record Directory(long firstSegment, Commit[][] segments) {}
+
+    private volatile Directory directory = new Directory(0, new Commit[][] {new Commit[SEGMENT_SIZE]});
+
+    /** The first revision that can be read. */
+    private volatile long compactRevision;
+
+    /** The oldest revision whose commit has not been removed; the writer's own. */
+    private long firstKept = 1;
+
+    /** The first revision that can be read; changes after it can be watched. Any thread. */
+    long compactRevision() {
+        return compactRevision;
+    }
+
+    /** From now on nothing below {@code revision} can be read. Before anything that it needs is dropped. */
+    void compact(long revision) {
+        if (revision < compactRevision) {
+            throw new AssertionError(
+                    "S13: the compact revision would fall from " + compactRevision + " to " + revision);
+        }
+        compactRevision = revision;
+    }
+
+    /** Makes sure that {@link #append} of this revision takes no memory. */
+    void reserve(long revision) {
+        Directory now = directory;
+        long index = (revision >> SEGMENT_SHIFT) - now.firstSegment;
+        if (index == now.segments.length) {
+            // Segments that have been emptied are left out here, once in SEGMENT_SIZE revisions.
+            int emptied = (int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment);
+            Commit[][] segments = Arrays.copyOfRange(now.segments, emptied, now.segments.length + 1);
+            segments[segments.length - 1] = new Commit[SEGMENT_SIZE];
+            directory = new Directory(now.firstSegment + emptied, segments);
+        }
+    }
+
+    /** Adds the next commit, before it is published. Allocates nothing. */
+    void append(Commit commit) {
+        Directory now = directory;
+        now.segments[(int) ((commit.revision >> SEGMENT_SHIFT) - now.firstSegment)][index(commit.revision)] = commit;
+    }
+
+    /** The commit of a published revision, or null if it has been removed. Any thread. */
+    Commit get(long revision) {
+        Directory now = directory;
+        long segment = (revision >> SEGMENT_SHIFT) - now.firstSegment;
+        return segment < 0 || segment >= now.segments.length ? null : now.segments[(int) segment][index(revision)];
+    }
+
+    /** The oldest revision whose commit is kept, if there is one: else one above the newest revision. */
+    long firstKept() {
+        return firstKept;
+    }
+
+    /** Lets go of the oldest commit. */
+    void removeFirst() {
+        Directory now = directory;
+        now.segments[(int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment)][index(firstKept)] = null;
+        firstKept++;
+    }
+
+    private static int index(long revision) {
+        return (int) revision & SEGMENT_SIZE - 1;
+    }
+}

@@ -1,0 +1,276 @@
+package homekv.storage;
+
+import java.util.Comparator;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.PriorityQueue;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.LongSupplier;
+
+/**
+ * The leases that there are, which keys are attached to each, and when each ends (S16).
+ *
+ * <p>Which leases there are and what is attached changes by commands alone, in the writer's turn. Deadlines are no part
+ * of that: any thread may move one by keeping a lease alive, and the thread that finds one passed submits a command.
+ */
+/*
+ * A deadline leaves the living once, by compare and set to EXPIRED; whoever does that revokes the lease, and from then on
+ * it cannot be kept alive. So a lease that has been kept alive with success is not on its way to be revoked.
+ */
+final class Leases implements AutoCloseable {
+    /** In place of a deadline: it has passed, and a command will end the lease. */
+    private static final long EXPIRED = Long.MIN_VALUE;
+
+    /** How many keys of an ended lease one command deletes. */
+    static final int KEYS_PER_REVOKE = 1_000;
+
+    static final class Lease {
+        final long id;
+        final long ttlMillis;
+
+        /** Nanoseconds since the store was opened, or EXPIRED. */
+        final AtomicLong deadline;
+
+        /** Live keys whose newest version names this lease; the writer's own. */
+        final Set<VersionChain> attached = new LinkedHashSet<>();
+
+        /** Whether it takes no more keys; the writer's own. */
+        boolean revoked;
+
+        volatile int attachedCount;
+
+        Lease(long id, long ttlMillis, long deadline) {
+            this.id = id;
+            this.ttlMillis = ttlMillis;
+            this.deadline = new AtomicLong(deadline);
+        }
+    }
+
+    private record Due(long deadline, Lease lease) {}
+
+    private final LongSupplier nanoClock;
+    private final long originNanos;
+    private final boolean inBackground;
+    private final ConcurrentHashMap<Long, Lease> byId = new ConcurrentHashMap<>();
+
+    /** Guards what follows; never held while anything else is waited for. */
+    private final ReentrantLock lock = new ReentrantLock();
+
+    /** By deadlines that may have been moved on since. */
+    private final PriorityQueue<Due> due = new PriorityQueue<>(Comparator.comparingLong(Due::deadline));
+
+    private Thread expirer;
+    private volatile boolean closed;
+
+    /** Where expired leases are revoked. */
+    private volatile CommandLog log;
+
+    Leases(LongSupplier nanoClock, boolean inBackground) {
+        this.nanoClock = nanoClock;
+        this.originNanos = nanoClock.getAsLong();
+        this.inBackground = inBackground;
+    }
+
+    void revokeThrough(CommandLog commandLog) {
+        log = commandLog;
+    }
+
+    private long now() {
+        return nanoClock.getAsLong() - originNanos;
+    }
+
+    // ---- In the writer's turn ----
+
+    /** The lease if keys may be attached to it, else null. */
+    Lease find(long id) {
+        Lease lease = byId.get(id);
+        return lease == null || lease.revoked ? null : lease;
+    }
+
+    /** The lease, ended or not, or null. */
+    Lease findAny(long id) {
+        return byId.get(id);
+    }
+
+    /** False if there is one with this number. */
+    boolean grant(long id, long ttlMillis) {
+        Lease lease = new Lease(id, ttlMillis, now() + ttlMillis * 1_000_000);
+        if (byId.putIfAbsent(id, lease) != null) {
+            return false;
+        }
+        lock.lock();
+        try {
+            due.add(new Due(lease.deadline.get(), lease));
+            if (inBackground && expirer == null && !closed) {
+                expirer = Thread.ofPlatform().daemon().name("homekv-leases").start(this::expireInBackground);
+            }
+            LockSupport.unpark(expirer);
+        } catch (Throwable e) {
+            byId.remove(id);
+            throw e;
+        } finally {
+            lock.unlock();
+        }
+        return true;
+    }
+
+    /** A live key's newest version has come to name this lease. */
+    void attach(long id, VersionChain chain) {
+        if (id != 0) {
+            Lease lease = byId.get(id);
+            lease.attached.add(chain);
+            lease.attachedCount = lease.attached.size();
+        }
+    }
+
+    /** The key's newest version no longer names this lease. Allocates nothing. */
+    void detach(long id, VersionChain chain) {
+        Lease lease = id == 0 ? null : byId.get(id);
+        if (lease != null) {
+            lease.attached.remove(chain);
+            lease.attachedCount = lease.attached.size();
+            removeIfOver(lease);
+        }
+    }
+
+    /** The lease takes no more keys, and is gone once it has none. Allocates nothing. */
+    void revoke(Lease lease) {
+        lease.revoked = true;
+        lease.deadline.set(EXPIRED);
+        removeIfOver(lease);
+    }
+
+    private void removeIfOver(Lease lease) {
+        if (lease.revoked && lease.attached.isEmpty()) {
+            byId.remove(lease.id, lease);
+        }
+    }
+
+    /** What all leases without their keys cost. Any thread. */
+    long heldBytes() {
+        return (long) Footprint.LEASE_BYTES * byId.mappingCount();
+    }
+
+    /** How many keys are attached to leases. */
+    long attachedKeys() {
+        return byId.values().stream().mapToLong(lease -> lease.attached.size()).sum();
+    }
+
+    // ---- Any thread ----
+
+    long count() {
+        return byId.mappingCount();
+    }
+
+    /** Moves the deadline of a lease to a whole time to live from now; null if it has ended. */
+    LeaseStatus keepAlive(long id) {
+        Lease lease = byId.get(id);
+        if (lease == null) {
+            return null;
+        }
+        long renewed = now() + lease.ttlMillis * 1_000_000;
+        for (long deadline; (deadline = lease.deadline.get()) < renewed; ) {
+            if (deadline == EXPIRED) {
+                return null;
+            }
+            if (lease.deadline.compareAndSet(deadline, renewed)) {
+                break;
+            }
+        }
+        return status(lease);
+    }
+
+    /** What is known of a lease; null if it has ended. */
+    LeaseStatus status(long id) {
+        Lease lease = byId.get(id);
+        return lease == null ? null : status(lease);
+    }
+
+    private LeaseStatus status(Lease lease) {
+        long deadline = lease.deadline.get();
+        // Rounded up: whoever waits as long as this says finds it ended.
+        long leftMillis = deadline == EXPIRED ? 0 : Math.max(1, Math.ceilDiv(deadline - now(), 1_000_000));
+        return new LeaseStatus(lease.id, lease.ttlMillis, leftMillis, lease.attachedCount);
+    }
+
+    List<LeaseStatus> all() {
+        return byId.values().stream()
+                .map(this::status)
+                .sorted(Comparator.comparingLong(LeaseStatus::id))
+                .toList();
+    }
+
+    // ---- Expiring ----
+
+    /** Revokes every lease whose deadline has passed, a bounded number of keys a command. Not in a turn. */
+    void expire() {
+        for (Lease lease; (lease = takeExpired()) != null; ) {
+            while (log.submit(new Command.Revoke(lease.id, KEYS_PER_REVOKE)) instanceof Result.Applied
+                    && byId.get(lease.id) == lease) {}
+        }
+    }
+
+    /**
+     * A lease that is marked as expired and not gone yet, or null. It stays first in the queue until it is gone, so that
+     * whatever fails meanwhile, it is found again.
+     */
+    private Lease takeExpired() {
+        lock.lock();
+        try {
+            for (Due first; (first = due.peek()) != null && first.deadline < now(); ) {
+                Lease lease = first.lease;
+                long deadline = lease.deadline.get();
+                if (byId.get(lease.id) != lease) {
+                    due.remove();
+                } else if (deadline == EXPIRED
+                        || deadline == first.deadline && lease.deadline.compareAndSet(deadline, EXPIRED)) {
+                    return lease;
+                } else if (deadline != first.deadline) {
+                    due.add(new Due(deadline, lease)); // Kept alive meanwhile.
+                    due.remove(first);
+                }
+            }
+            return null;
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    private void expireInBackground() {
+        while (!closed) {
+            try {
+                expire();
+                lock.lock();
+                long waitNanos;
+                try {
+                    Due first = due.peek();
+                    waitNanos = first == null ? Long.MAX_VALUE : first.deadline - now() + 1;
+                } finally {
+                    lock.unlock();
+                }
+                if (waitNanos > 0 && !closed) {
+                    LockSupport.parkNanos(this, waitNanos);
+                }
+            } catch (OutOfMemoryError e) {
+                LockSupport.parkNanos(this, 100_000_000); // The leases that are due are found again.
+            } catch (IllegalStateException e) {
+                return; // The log has stopped, or the store has been closed: nothing can be revoked any more.
+            }
+        }
+    }
+
+    @Override
+    public void close() {
+        closed = true;
+        lock.lock();
+        try {
+            LockSupport.unpark(expirer);
+        } finally {
+            lock.unlock();
+        }
+    }
+}
