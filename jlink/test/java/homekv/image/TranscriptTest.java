@@ -47,8 +47,13 @@ final class TranscriptTest {
 
     private static String documentedTranscript() throws IOException {
         String readme = Files.readString(README);
-        int start = readme.indexOf(COMMAND);
-        return readme.substring(start, readme.indexOf("\n\n", start) + 1);
+        StringBuilder blocks = new StringBuilder();
+        for (int start = 0; (start = readme.indexOf("\n\n" + COMMAND, start)) >= 0; ) {
+            int end = readme.indexOf("\n\n", start + 2);
+            blocks.append(readme, start + 2, end + 1);
+            start = end;
+        }
+        return blocks.toString();
     }
 
     private static List<Map<String, String>> environments() {

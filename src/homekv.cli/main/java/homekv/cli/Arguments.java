@@ -4,12 +4,17 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /**
  * A command line taken apart into flags and operands, which may stand in any order.
@@ -27,6 +32,8 @@ final class Arguments {
         /** At least one operand; which ones are its own cannot be told from the others, nor need it be. */
         OPERANDS
     }
+
+    private static final Pattern TIME = Pattern.compile("([0-9]{1,9})(ms|s|m|)");
 
     private final Map<String, String> values = new HashMap<>();
     private final List<String> operands = new ArrayList<>();
@@ -101,14 +108,19 @@ final class Arguments {
         values.put(name, value);
     }
 
-    /** A lone {@code -} is no flag. */
+    /** A lone {@code -} is no flag, nor is a negative number. */
     private static boolean beginsLikeFlag(String arg) {
-        return arg.length() > 1 && arg.charAt(0) == '-';
+        return arg.length() > 1 && arg.charAt(0) == '-' && !(arg.charAt(1) >= '0' && arg.charAt(1) <= '9');
     }
 
     /** Whether a flag is given. */
     boolean has(String name) {
         return values.containsKey(name);
+    }
+
+    /** The flags that are given, by their long names, in the order of the alphabet. */
+    Set<String> flags() {
+        return new TreeSet<>(values.keySet());
     }
 
     /** The value of a flag, if the flag is given and has one. */
@@ -124,11 +136,13 @@ final class Arguments {
     /** The value of a flag as a whole number from {@code min} to {@code max}. */
     long number(String name, long defaultValue, long min, long max) throws UsageException {
         String value = values.get(name);
-        if (value == null) {
-            return defaultValue;
-        }
+        return value == null ? defaultValue : number(name, value, min, max);
+    }
+
+    /** What was typed for {@code what} as a whole number from {@code min} to {@code max}. */
+    static long number(String what, String typed, long min, long max) throws UsageException {
         try {
-            long number = Long.parseLong(value);
+            long number = Long.parseLong(typed);
             if (number >= min && number <= max) {
                 return number;
             }
@@ -136,7 +150,24 @@ final class Arguments {
             // Said below, in the same words as for a number out of range.
         }
         throw new UsageException(
-                name + " takes a whole number from " + min + " to " + max + ", not " + Text.show(value));
+                what + " takes a whole number from " + min + " to " + max + ", not " + Text.show(typed));
+    }
+
+    /** What was typed for {@code what} as a time of at least {@code min}: 500ms, 5s, 2m; without a unit, seconds. */
+    static Duration time(String what, String typed, Duration min) throws UsageException {
+        Matcher time = TIME.matcher(typed);
+        if (time.matches()) {
+            long number = Long.parseLong(time.group(1));
+            Duration duration = switch (time.group(2)) {
+                case "ms" -> Duration.ofMillis(number);
+                case "m" -> Duration.ofMinutes(number);
+                default -> Duration.ofSeconds(number);
+            };
+            if (duration.compareTo(min) >= 0) {
+                return duration;
+            }
+        }
+        throw new UsageException(what + " takes a time such as 500ms, 5s or 2m, not " + Text.show(typed));
     }
 
     /**

@@ -2,34 +2,57 @@ package homekv.cli;
 
 import homekv.rpc.HomeKvClient;
 import homekv.rpc.HomeKvException;
-import homekv.storage.Bytes;
-import homekv.storage.Write;
 import java.io.BufferedOutputStream;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.logging.Level;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 
 /** The client program: one command to a server, its result on standard output, everything else on standard error. */
 public final class Hkvctl {
     private static final String HELP = """
-            hkvctl: sets, gets and deletes keys of a HomeKV server
+            hkvctl: talks to a HomeKV server
 
               hkvctl set KEY=VALUE [KEY=VALUE ...]   sets all pairs or none       OK revision=7
-              hkvctl get KEY [KEY ...]               reads keys of one moment     KEY=VALUE or KEY (not found)
+                [--ttl TIME | --lease ID]            for a time, or with a lease  OK revision=7 lease=81
+              hkvctl get KEY [KEY ...] [--rev R]     reads keys of one moment     KEY=VALUE or KEY (not found)
               hkvctl del KEY [KEY ...]               deletes all keys or none     OK deleted=2 revision=8
+              hkvctl scan [--prefix P | --from A --to B]                          KEY=VALUE for each key, in order
+                [--limit N] [--reverse] [--rev R]
+                [--keys-only | --count-only]                                      KEY for each key | a number
               hkvctl metrics                         what the server holds        keys_count: 3 ...
 
-            The same in long form:
+            Reading and writing at once:
+              hkvctl cas KEY --expect V --set W      sets W if KEY has V          OK revision=7, else exit code 4
+              hkvctl cas KEY --absent --set W        sets W if KEY is not there   the same
+              hkvctl incr KEY [BY]                   adds 1 or BY to a number     the sum
+              hkvctl getset KEY VALUE                sets                         what get would have printed before
+              hkvctl getdel KEY                      deletes                      the same
+              hkvctl txn [FILE|-]                    a transaction from a script; hkvctl txn --help tells how
+
+            The past, as far back as the server keeps it:
+              hkvctl history KEY                     revision=7 version=2 KEY=VALUE or revision=9 KEY (deleted)
+              hkvctl diff --rev A..B [--prefix P]    - KEY=VALUE as it was at A, + KEY=VALUE as it is at B
+              hkvctl compact REVISION                gives up what is older       OK
+              hkvctl watch [KEY | --prefix P]        prints changes as they come, as history does, until Ctrl-C
+                [--from-rev R] [--prev]              from revision R on; with was=VALUE in front of KEY
+
+            Leases: keys set with one are deleted when it has not been kept alive for its time.
+              hkvctl lease grant TIME                OK lease=81
+              hkvctl lease keep-alive ID             lease=81 ttl=30s left=30s keys=2
+              hkvctl lease time-left ID              the same; hkvctl lease list for all
+              hkvctl lease revoke ID                 OK deleted=2 revision=9
+
+            Any command can be written in long form:
               hkvctl --cmd set --kvs KEY=VALUE [KEY=VALUE ...]
               hkvctl --cmd get|del --keys KEY [KEY ...]
               hkvctl --cmd metrics
@@ -37,36 +60,66 @@ public final class Hkvctl {
             Flags, before, between or after the rest:
               -h, --host [HOST]   where the server is; 127.0.0.1 without HOST or without the flag
               -p, --port PORT     its port; 20001 by default
-              --timeout TIME      how long to wait for it: 500ms, 5s, 2m; 5s by default
+              --timeout TIME      how long to wait for an answer: 500ms, 5s, 2m; 5s by default. A watch waits for
+                                  changes without end, but only this long for a server that it has lost
               --                  what follows is a key, a pair or a command, even if it begins with -
               --help, --version
 
             A pair is split at its first =; an empty value is a value. Bytes that are not UTF-8 and control
             characters are shown, and can be given, as \\xHH (two hexadecimal digits), and so is = within a key
-            (\\x3d). Any other backslash is a backslash.
+            (\\x3d) and a space within was=VALUE. Any other backslash is a backslash.
 
             Exit code: 0 done (a key that is not there is no failure), 1 the server refused, 2 the command line
-            is wrong, 5 the server is unknown, unreachable or too slow.
+            is wrong, 4 a comparison did not hold, 5 the server is unknown, unreachable or too slow.
             """;
 
-    private static final Map<String, Arguments.Takes> FLAGS = Map.of(
-            "--cmd", Arguments.Takes.VALUE,
-            "--kvs", Arguments.Takes.OPERANDS,
-            "--keys", Arguments.Takes.OPERANDS,
-            "--host", Arguments.Takes.VALUE_OR_NOTHING,
-            "--port", Arguments.Takes.VALUE,
-            "--timeout", Arguments.Takes.VALUE,
-            "--help", Arguments.Takes.NOTHING,
-            "--version", Arguments.Takes.NOTHING);
+    /** The flags that every command takes. */
+    private static final Set<String> COMMON_FLAGS =
+            Set.of("--cmd", "--host", "--port", "--timeout", "--help", "--version");
+
+    private static final Map<String, Arguments.Takes> FLAGS = flags();
 
     private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");
 
-    private static final Pattern TIME = Pattern.compile("([0-9]{1,9})(ms|s|m|)");
+    /** Whether to be interrupted is no failure: a watch runs until it is. */
+    private static volatile boolean endsWhenInterrupted;
 
-    private final OutputStream out;
+    private final Output out;
+    private final InputStream in;
 
-    private Hkvctl(OutputStream out) {
+    private Hkvctl(Output out, InputStream in) {
         this.out = out;
+        this.in = in;
+    }
+
+    private static Map<String, Arguments.Takes> flags() {
+        Map<String, Arguments.Takes> flags = new HashMap<>();
+        for (String flag : List.of("--kvs", "--keys")) {
+            flags.put(flag, Arguments.Takes.OPERANDS);
+        }
+        for (String flag : List.of("--reverse", "--keys-only", "--count-only", "--absent", "--prev")) {
+            flags.put(flag, Arguments.Takes.NOTHING);
+        }
+        for (String flag : List.of(
+                "--rev",
+                "--ttl",
+                "--lease",
+                "--prefix",
+                "--from",
+                "--to",
+                "--limit",
+                "--expect",
+                "--set",
+                "--from-rev")) {
+            flags.put(flag, Arguments.Takes.VALUE);
+        }
+        flags.put("--cmd", Arguments.Takes.VALUE);
+        flags.put("--host", Arguments.Takes.VALUE_OR_NOTHING);
+        flags.put("--port", Arguments.Takes.VALUE);
+        flags.put("--timeout", Arguments.Takes.VALUE);
+        flags.put("--help", Arguments.Takes.NOTHING);
+        flags.put("--version", Arguments.Takes.NOTHING);
+        return Map.copyOf(flags);
     }
 
     /** Runs the program and ends the JVM with its exit code. */
@@ -74,147 +127,69 @@ public final class Hkvctl {
         OutputStream out = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out));
         PrintStream err = new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8);
         Program.logOnly(Level.OFF); // What goes wrong is said in one line, below.
-        System.exit(run(Arguments.typed(args), out, err));
+        Runtime.getRuntime().addShutdownHook(new Thread(Hkvctl::interrupted, "hkvctl-stop"));
+        System.exit(run(Arguments.typed(args), System.in, out, err));
+    }
+
+    /** From now on it is no failure if the process is interrupted, as long as the command is carried out. */
+    static void endWellWhenInterrupted() {
+        endsWhenInterrupted = true;
+    }
+
+    /** Ends the JVM with 0 where it would end with 130 or 143 by itself. */
+    private static void interrupted() {
+        if (endsWhenInterrupted) {
+            Runtime.getRuntime().halt(Program.DONE);
+        }
     }
 
     /** Runs one command and returns its exit code. Arguments are one {@code char} a byte. */
-    static int run(List<String> args, OutputStream out, PrintStream err) {
+    static int run(List<String> args, InputStream in, OutputStream out, PrintStream err) {
         try {
-            new Hkvctl(out).run(args);
-            out.flush();
-            return Program.DONE;
+            return new Hkvctl(new Output(out), in).run(args);
         } catch (UsageException e) {
             err.println("hkvctl: " + e.getMessage());
             return Program.USAGE;
+        } catch (Commands.ComparisonException e) {
+            err.println("hkvctl: " + e.getMessage());
+            return Program.COMPARISON_FAILED;
         } catch (HomeKvException e) {
             err.println("hkvctl: " + Text.oneLine(e.getMessage()));
             return e.reason() == HomeKvException.Reason.UNREACHABLE ? Program.UNREACHABLE : Program.REFUSED;
         } catch (IOException e) {
+            if ("Broken pipe".equals(e.getMessage())) {
+                return Program.DONE; // Whoever reads this has had enough, as head has after ten lines.
+            }
             err.println("hkvctl: cannot write the result: " + e.getMessage());
             return Program.REFUSED;
+        } finally {
+            endsWhenInterrupted = false;
         }
     }
 
-    private void run(List<String> args) throws UsageException, IOException {
+    private int run(List<String> args) throws UsageException, IOException, Commands.ComparisonException {
         Arguments arguments = Arguments.parse(args, FLAGS, SHORT_FLAGS);
         if (arguments.has("--help")) {
-            print(HELP);
-        } else if (arguments.has("--version")) {
-            print("hkvctl " + Program.version() + "\n");
-        } else {
-            send(arguments);
+            boolean ofTxn = arguments.value("--cmd").orElse("").equals("txn")
+                    || arguments.operands().equals(List.of("txn"));
+            out.print(ofTxn ? TxnScript.HELP : HELP);
+            out.flush();
+            return Program.DONE;
         }
-    }
-
-    private void send(Arguments arguments) throws UsageException, IOException {
-        List<String> operands = new ArrayList<>(arguments.operands());
-        if (!arguments.has("--cmd") && operands.isEmpty()) {
-            throw new UsageException("no command; write get, set, del or metrics, or see --help");
+        if (arguments.has("--version")) {
+            out.line("hkvctl " + Program.version());
+            out.flush();
+            return Program.DONE;
         }
-        String command = arguments.has("--cmd") ? arguments.value("--cmd").orElseThrow() : operands.remove(0);
         String host = Text.utf8(arguments.value("--host").orElse(Program.DEFAULT_HOST));
         int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 1, Program.MAX_PORT);
-        Duration timeout = timeout(arguments.value("--timeout").orElse("5s"));
-        switch (command) {
-            case "get" -> {
-                List<Bytes> keys = keys(arguments, command, operands);
-                try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
-                    printFound(keys, client.get(keys));
-                }
-            }
-            case "set" -> {
-                List<Write> pairs = pairs(arguments, operands);
-                try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
-                    printWritten(client.set(pairs));
-                }
-            }
-            case "del" -> {
-                List<Bytes> keys = keys(arguments, command, operands);
-                try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
-                    printWritten(client.del(keys));
-                }
-            }
-            case "metrics" -> {
-                if (!operands.isEmpty()) {
-                    throw new UsageException("metrics takes nothing behind it");
-                }
-                try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
-                    printMetrics(client.metrics());
-                }
-            }
-            default ->
-                throw new UsageException((arguments.has("--cmd") || !arguments.has("--keys") && !arguments.has("--kvs")
-                                ? "unknown command " + Text.show(command)
-                                : "no command")
-                        + "; write get, set, del or metrics, or see --help");
+        Duration timeout =
+                Arguments.time("--timeout", arguments.value("--timeout").orElse("5s"), Duration.ofMillis(1));
+        Commands.Command command = Commands.read(arguments, COMMON_FLAGS, in);
+        try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
+            return command.run(client, out);
+        } finally {
+            out.flush(); // What was found stands in front of what then went wrong.
         }
-    }
-
-    private static List<Bytes> keys(Arguments arguments, String command, List<String> operands) throws UsageException {
-        if (arguments.has("--kvs")) {
-            throw new UsageException(command + " takes --keys, not --kvs");
-        }
-        if (operands.isEmpty()) {
-            throw new UsageException(command + " needs at least one key");
-        }
-        return operands.stream().map(Text::bytes).toList();
-    }
-
-    private static List<Write> pairs(Arguments arguments, List<String> operands) throws UsageException {
-        if (arguments.has("--keys")) {
-            throw new UsageException("set takes --kvs, not --keys");
-        }
-        if (operands.isEmpty()) {
-            throw new UsageException("set needs at least one pair, KEY=VALUE");
-        }
-        List<Write> pairs = new ArrayList<>(operands.size());
-        for (String operand : operands) {
-            int equals = operand.indexOf('=');
-            if (equals < 0) {
-                throw new UsageException(Text.show(operand) + " is not a pair; write KEY=VALUE");
-            }
-            pairs.add(
-                    new Write.Put(Text.bytes(operand.substring(0, equals)), Text.bytes(operand.substring(equals + 1))));
-        }
-        return pairs;
-    }
-
-    private static Duration timeout(String text) throws UsageException {
-        Matcher time = TIME.matcher(text);
-        if (!time.matches() || Long.parseLong(time.group(1)) == 0) {
-            throw new UsageException("--timeout takes a time such as 500ms, 5s or 2m, not " + Text.show(text));
-        }
-        long number = Long.parseLong(time.group(1));
-        return switch (time.group(2)) {
-            case "ms" -> Duration.ofMillis(number);
-            case "m" -> Duration.ofMinutes(number);
-            default -> Duration.ofSeconds(number);
-        };
-    }
-
-    private void printFound(List<Bytes> keys, HomeKvClient.Found found) throws IOException {
-        for (int i = 0; i < keys.size(); i++) {
-            Bytes value = found.values().get(i);
-            String key = Text.showKey(keys.get(i));
-            print(value == null ? key + " (not found)\n" : key + "=" + Text.showValue(value) + "\n");
-        }
-    }
-
-    private void printWritten(HomeKvClient.Written written) throws IOException {
-        StringBuilder line = new StringBuilder("OK");
-        written.deleted().ifPresent(deleted -> line.append(" deleted=").append(deleted));
-        written.revision().ifPresent(revision -> line.append(" revision=").append(Long.toUnsignedString(revision)));
-        print(line.append('\n').toString());
-    }
-
-    private void printMetrics(Map<String, Long> metrics) throws IOException {
-        for (Map.Entry<String, Long> metric : metrics.entrySet()) {
-            print(metric.getKey() + ": " + Long.toUnsignedString(metric.getValue()) + "\n");
-        }
-    }
-
-    /** Prints text that has one {@code char} a byte. */
-    private void print(String text) throws IOException {
-        out.write(text.getBytes(StandardCharsets.ISO_8859_1));
     }
 }

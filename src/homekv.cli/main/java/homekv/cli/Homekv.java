@@ -49,6 +49,10 @@ public final class Homekv {
               --max-in-flight-bytes N   requests and responses of all calls under way; an eighth of the heap
               --max-memory-bytes N      what the store may hold of the heap; about three fifths of it
 
+            How far back the past can be read, compared and watched; where memory is short, less:
+              --history-bytes N         what it may take of what the store may hold; a quarter of it
+              --history-duration TIME   how old it may be: 500ms, 5s, 2m, 0 for none; 5m
+
             Prints one line when it is ready. Logs go to standard error. SIGTERM and Ctrl-C finish the calls under
             way and end it with exit code 0. Other exit codes: 1 it cannot serve, 2 the command line is wrong.
             """;
@@ -64,8 +68,11 @@ public final class Homekv {
     /** Room for the buffers of idle connections, beside what calls under way may take. */
     private static final long BUFFER_BYTES = 128 << 20;
 
-    /** The others bound snapshots that stay open, and no method of the service keeps one open. */
+    /** The others have names of their own below, or are wide enough for everybody. */
     private static final Set<Limit> SET_BY_FLAGS = EnumSet.range(Limit.KEY_BYTES, Limit.MEMORY_BYTES);
+
+    private static final String HISTORY_BYTES = HomeKvServer.flag(Limit.HISTORY_BYTES);
+    private static final String HISTORY_DURATION = HomeKvServer.flag(Limit.HISTORY_MILLIS);
 
     private final PrintStream err;
 
@@ -112,6 +119,8 @@ public final class Homekv {
         for (Limit limit : SET_BY_FLAGS) {
             flags.put(HomeKvServer.flag(limit), Arguments.Takes.VALUE);
         }
+        flags.put(HISTORY_BYTES, Arguments.Takes.VALUE);
+        flags.put(HISTORY_DURATION, Arguments.Takes.VALUE);
         return flags;
     }
 
@@ -225,7 +234,15 @@ public final class Homekv {
             long value = arguments.number(HomeKvServer.flag(limit), limits.get(limit), limit.min(), limit.max());
             limits = limits.with(limit, value);
         }
-        return limits;
+        // A quarter of what the store may hold, also where that was set.
+        long historyBytes = arguments.number(
+                HISTORY_BYTES, limits.memoryBytes() / 4, Limit.HISTORY_BYTES.min(), Limit.HISTORY_BYTES.max());
+        String duration = arguments.value(HISTORY_DURATION).orElse("5m");
+        return limits.with(Limit.HISTORY_BYTES, historyBytes)
+                .with(
+                        Limit.HISTORY_MILLIS,
+                        Arguments.time(HISTORY_DURATION, duration, Duration.ZERO)
+                                .toMillis());
     }
 
     /** What the G1 collector rounds large arrays up to; 0 for another collector. */

@@ -9,6 +9,7 @@ final class Program {
     static final int DONE = 0;
     static final int REFUSED = 1;
     static final int USAGE = 2;
+    static final int COMPARISON_FAILED = 4;
     static final int UNREACHABLE = 5;
 
     static final String DEFAULT_HOST = "127.0.0.1";

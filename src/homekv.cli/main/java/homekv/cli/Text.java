@@ -44,6 +44,11 @@ final class Text {
         return show(latin1(value), false);
     }
 
+    /** A value as it is shown where a space ends it. */
+    static String showWord(Bytes value) {
+        return showValue(value).replace(" ", "\\x20");
+    }
+
     /** Anything typed, as it is shown in a message: without control characters. */
     static String show(String typed) {
         return typed.isEmpty() ? "''" : utf8(show(typed, false));

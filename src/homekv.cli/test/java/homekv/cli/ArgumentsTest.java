@@ -9,6 +9,7 @@ import homekv.rpc.HomeKvServer;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -106,6 +107,31 @@ class ArgumentsTest {
         assertEquals(Optional.of("-"), parse("-n", "-").value("--number"));
     }
 
+    /** No flag begins with a digit, and numbers are what commands add. */
+    @Test
+    void aNegativeNumberIsAnOperandAndAValue() throws UsageException {
+        assertEquals(List.of("k", "-1", "-12a"), parse("k", "-1", "-12a").operands());
+        assertEquals(Optional.of("-7"), parse("-n", "-7").value("--number"));
+    }
+
+    @Test
+    void aTimeHasAUnitOrIsInSeconds() throws UsageException {
+        assertEquals(Duration.ofMillis(1), Arguments.time("--t", "1ms", Duration.ofMillis(1)));
+        assertEquals(Duration.ofSeconds(30), Arguments.time("--t", "30s", Duration.ZERO));
+        assertEquals(Duration.ofSeconds(30), Arguments.time("--t", "30", Duration.ZERO));
+        assertEquals(Duration.ofMinutes(2), Arguments.time("--t", "2m", Duration.ZERO));
+        assertEquals(Duration.ZERO, Arguments.time("--t", "0", Duration.ZERO));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"", "0", "0ms", "-1s", "1h", "1.5s", "s", "1 s", "1S", "9999999999s", "\u0000"})
+    void aTimeThatIsNoneOrTooShortIsRefusedWithExamples(String typed) {
+        String message = assertThrows(UsageException.class, () -> Arguments.time("--t", typed, Duration.ofMillis(1)))
+                .getMessage();
+        assertTrue(message.startsWith("--t takes a time such as 500ms, 5s or 2m, not "), message);
+        assertFalse(message.chars().anyMatch(Character::isISOControl), message);
+    }
+
     // ---- What is refused ----
 
     @ParameterizedTest
@@ -123,7 +149,6 @@ class ArgumentsTest {
                 "--SWITCH",
                 "a --bogus b",
                 "-k",
-                "-1",
                 "-hn"
             })
     void anUnknownFlagIsRefusedByName(String line) {

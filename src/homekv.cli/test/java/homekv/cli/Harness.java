@@ -8,6 +8,7 @@ import homekv.storage.Bytes;
 import homekv.storage.Limits;
 import homekv.storage.MemoryCommandLog;
 import homekv.storage.MvccStore;
+import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -58,6 +59,13 @@ final class Harness implements AutoCloseable {
         return run(args);
     }
 
+    /** Runs hkvctl txn against this server with a script on standard input. */
+    Run txn(String script) {
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        InputStream in = new ByteArrayInputStream(script.getBytes(StandardCharsets.UTF_8));
+        return run(List.of("-p", Integer.toString(port()), "txn"), in, out, out);
+    }
+
     /** The value in the store, null where there is none. */
     Bytes value(Bytes key) {
         var entry = store.get(key);
@@ -105,8 +113,12 @@ final class Harness implements AutoCloseable {
     }
 
     static Run run(List<String> typed, OutputStream out, ByteArrayOutputStream captured) {
+        return run(typed, InputStream.nullInputStream(), out, captured);
+    }
+
+    private static Run run(List<String> typed, InputStream in, OutputStream out, ByteArrayOutputStream captured) {
         ByteArrayOutputStream err = new ByteArrayOutputStream();
-        int exitCode = Hkvctl.run(typed, out, new PrintStream(err, true, StandardCharsets.UTF_8));
+        int exitCode = Hkvctl.run(typed, in, out, new PrintStream(err, true, StandardCharsets.UTF_8));
         return new Run("hkvctl", exitCode, captured.toByteArray(), err.toString(StandardCharsets.UTF_8));
     }
 

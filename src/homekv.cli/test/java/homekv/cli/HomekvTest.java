@@ -198,6 +198,8 @@ class HomekvTest {
             least.add(HomeKvServer.flag(limit) + "=" + least(limit));
             most.add(HomeKvServer.flag(limit) + "=" + limit.max());
         }
+        least.addAll(List.of("--history-bytes=0", "--history-duration=0"));
+        most.addAll(List.of("--history-bytes=" + Limit.HISTORY_BYTES.max(), "--history-duration=999999999s"));
         try (Server server = Server.start(least.toArray(String[]::new))) {
             server.hkvctl("get", "k").failed(1);
             server.stop();
@@ -205,6 +207,17 @@ class HomekvTest {
         try (Server server = Server.start(most.toArray(String[]::new))) {
             server.hkvctl("set", "k=v").printed("OK revision=1\n");
             server.hkvctl("get", "k").printed("k=v\n");
+            server.stop();
+        }
+    }
+
+    @Test
+    void withoutAHistoryOnlyTheNewestRevisionCanBeRead() throws Exception {
+        try (Server server = Server.start("-p", "0", "--history-bytes", "0")) {
+            server.hkvctl("set", "k=1").printed("OK revision=1\n");
+            server.hkvctl("set", "k=2").printed("OK revision=2\n");
+            server.hkvctl("get", "k", "--rev", "1").failed(1, "2");
+            server.hkvctl("get", "k", "--rev", "2").printed("k=2\n");
             server.stop();
         }
     }
@@ -353,6 +366,8 @@ class HomekvTest {
         "--max-in-flight-bytes, -1",
         "--max-memory-bytes, 9223372036854775808",
         "--max-memory-bytes, 10m",
+        "--history-bytes, 10m",
+        "--history-duration, 1h",
     })
     void aLimitThatIsNoneIsOneLineWithItsFlagAndTheNumberThatWasTyped(String flag, String number) throws Exception {
         homekv("-p", "0", flag + "=" + number).failed(USAGE, flag, "not " + number);

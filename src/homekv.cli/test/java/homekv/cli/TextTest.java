@@ -64,6 +64,9 @@ class TextTest {
     }
 
     private static void assertReversible(Bytes bytes) {
+        String word = Text.showWord(bytes);
+        assertFalse(word.contains(" "), word);
+        assertEquals(bytes, Text.bytes(word), word);
         String value = Text.showValue(bytes);
         String key = Text.showKey(bytes);
         assertEquals(bytes, Text.bytes(value), () -> "shown as " + value);
