@@ -10,6 +10,7 @@ import static homekv.rpc.ListAppend.Anomaly.INCOMPATIBLE;
 import static homekv.rpc.ListAppend.Anomaly.LOST;
 import static homekv.rpc.ListAppend.Anomaly.REAL_TIME;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import homekv.rpc.ListAppend.Append;
 import homekv.rpc.ListAppend.Outcome;
@@ -25,6 +26,7 @@ import homekv.storage.OpResult;
 import homekv.storage.Range;
 import homekv.storage.Result;
 import homekv.storage.Txn;
+import homekv.storage.Write;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -267,5 +269,73 @@ class SerializabilityTest {
     private static Bytes scanned(homekv.storage.Transaction transaction, int key) {
         var found = transaction.scan(Range.key(key(key)), false);
         return found.hasNext() ? found.next().getValue() : null;
+    }
+
+    // ---- A bank ----
+
+    /** 64 clients move money between accounts, in one call or in several, and none is lost or made at any revision. */
+    @Test
+    void theTotalOfABankIsTheSameAtEveryRevision() throws Exception {
+        Harness.seeded(Harness.count(1, 20), random -> {
+            int accounts = 16;
+            long total = accounts * 100L;
+            try (Harness kv = new Harness()) {
+                HomeKvClient first = kv.client();
+                List<Write> opening = new ArrayList<>();
+                for (int i = 0; i < accounts; i++) {
+                    opening.add(new Write.Put(key(i), Bytes.utf8("100")));
+                }
+                long from = first.set(opening).revision().getAsLong();
+                List<HomeKvClient> clients = List.of(first, kv.client(), kv.client(), kv.client());
+                try (Harness.Crew crew = new Harness.Crew()) {
+                    for (int i = 0; i < 64; i++) {
+                        HomeKvClient client = clients.get(i % clients.size());
+                        SplittableRandom own = random.split();
+                        crew.start(() -> {
+                            for (int j = 0; j < 10; j++) {
+                                move(client, key(own.nextInt(accounts)), key(own.nextInt(accounts)), own);
+                                assertEquals(total, sum(client.scan(ScanOptions.of(Range.all()))));
+                            }
+                        });
+                    }
+                }
+                long last = kv.store.revision();
+                assertTrue(last > from + 64, "hardly any money was moved");
+                for (long revision = from; revision <= last; revision++) {
+                    assertEquals(
+                            total, sum(first.scan(ScanOptions.of(Range.all()).at(revision))), "revision " + revision);
+                }
+            }
+        });
+    }
+
+    private static long sum(ReadStream<Entry> accounts) {
+        long sum = 0;
+        try (accounts) {
+            while (accounts.hasNext()) {
+                sum += Long.parseLong(accounts.next().value().utf8());
+            }
+        }
+        return sum;
+    }
+
+    private static void move(HomeKvClient client, Bytes from, Bytes to, SplittableRandom random) {
+        long amount = random.nextInt(1, 50);
+        if (random.nextBoolean()) {
+            client.transact(new Txn(
+                    List.of(), List.of(new Op.Increment(from, -amount), new Op.Increment(to, amount)), List.of()));
+            return;
+        }
+        try {
+            client.transact(transaction -> {
+                long left = Long.parseLong(transaction.get(from).utf8()) - amount;
+                transaction.put(from, Bytes.utf8(Long.toString(left)));
+                long there = Long.parseLong(transaction.get(to).utf8()) + amount;
+                transaction.put(to, Bytes.utf8(Long.toString(there)));
+                return null;
+            });
+        } catch (ConflictException conflict) {
+            // Others were faster each time, and nothing has been moved.
+        }
     }
 }
