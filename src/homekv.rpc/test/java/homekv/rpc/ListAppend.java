@@ -254,34 +254,40 @@ final class ListAppend {
 
     /** Whether an edge of one kind lies on a cycle whose other edges are of these kinds. */
     private boolean cycleThrough(EnumSet<Edge> one, EnumSet<Edge> others) {
-        for (int from = 0; from < edges.size(); from++) {
-            for (Map.Entry<Integer, EnumSet<Edge>> edge : edges.get(from).entrySet()) {
-                if (intersects(edge.getValue(), one) && reaches(edge.getKey(), from, others)) {
-                    return true;
+        for (int to = 0; to < edges.size(); to++) {
+            Set<Integer> reached = null;
+            for (int from = 0; from < edges.size(); from++) {
+                EnumSet<Edge> kinds = edges.get(from).get(to);
+                if (kinds != null && intersects(kinds, one)) {
+                    reached = reached != null ? reached : reached(to, others);
+                    if (reached.contains(from)) {
+                        return true;
+                    }
                 }
             }
         }
         return false;
     }
 
-    private boolean reaches(int from, int to, EnumSet<Edge> over) {
-        Set<Integer> seen = new HashSet<>(Set.of(from));
-        Deque<Integer> open = new ArrayDeque<>(seen);
+    private Set<Integer> reached(int start, EnumSet<Edge> over) {
+        Set<Integer> reached = new HashSet<>(Set.of(start));
+        Deque<Integer> open = new ArrayDeque<>(reached);
         while (!open.isEmpty()) {
-            int node = open.pop();
-            if (node == to) {
-                return true;
-            }
-            edges.get(node).forEach((next, kinds) -> {
-                if (intersects(kinds, over) && seen.add(next)) {
+            edges.get(open.pop()).forEach((next, kinds) -> {
+                if (intersects(kinds, over) && reached.add(next)) {
                     open.push(next);
                 }
             });
         }
-        return false;
+        return reached;
     }
 
     private static boolean intersects(EnumSet<Edge> a, EnumSet<Edge> b) {
-        return a.stream().anyMatch(b::contains);
+        for (Edge edge : a) {
+            if (b.contains(edge)) {
+                return true;
+            }
+        }
+        return false;
     }
 }

@@ -47,7 +47,7 @@ public final class Transactions {
     /** How often a function is run before a conflict is the caller's to deal with. */
     public static final int DEFAULT_ATTEMPTS = 64;
 
-    private static final int MAX_PAUSE_SHIFT = 10;
+    private static final int MAX_PAUSE_SHIFT = 7;
 
     /** A few commits of others in this process. */
     private static final long FIRST_PAUSE_NANOS = 20_000;
@@ -61,8 +61,8 @@ public final class Transactions {
      * Transactions over a source.
      *
      * @param attempts how often a function is run at most
-     * @param firstPauseNanos the longest pause after the first conflict; it doubles with each one that follows, up to a
-     *     thousand times
+     * @param firstPauseNanos the longest pause after the first conflict; it doubles with each one that follows, seven
+     *     times at the most
      */
     public Transactions(Source source, int attempts, long firstPauseNanos) {
         this(
