@@ -453,7 +453,7 @@ final class Batch {
         }
     }
 
-    /** Takes back what has been staged. Allocates nothing; empty chains are left in the map. */
+    /** Takes back what has been staged (S11). Allocates nothing; empty chains are left in the map. */
     void undo() {
         for (int i = 0; i < count; i++) {
             VersionChain chain = chains[i];

@@ -13,7 +13,7 @@ import java.util.TreeMap;
  * One attempt of a function that reads, decides and writes: what {@link Transactions#run} hands to it.
  *
  * <p>Reads one snapshot, with its own writes over it; writes are collected, and committed after the function has returned,
- * if nothing that it has read was changed by then. A range counts as read as far as its iterator has come: a key added to
+ * if nothing that it has read was changed by then (S17). A range counts as read as far as its iterator has come: a key added to
  * it or deleted from it is a change.
  *
  * <p>For the thread that runs the function, and until it returns.

@@ -53,7 +53,7 @@ sealed class Version {
 
     /**
      * What a put at {@code revision} makes of a key whose newest version is {@code newest} (null: none). Where that
-     * has the same revision, the put takes its place: a command gives a key one version (S5).
+     * has the same revision, the put takes its place: a command gives a key one version (S5, S12).
      */
     static Version put(long revision, byte[] value, long lease, Version newest) {
         boolean live = isLive(newest);

@@ -104,6 +104,9 @@ public final class Watch implements AutoCloseable {
             int before = events.size();
             Commit commit = history.get(revision);
             if (commit != null) {
+                if (commit.revision != revision) {
+                    throw new AssertionError("S14: commit " + commit.revision + " in the place of " + revision);
+                }
                 bytes += collect(commit, events);
             }
             VarHandle.acquireFence();
