@@ -22,8 +22,14 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
     /** How far over its limit a request may be and still be received, so that the refusal can name its size. */
     private static final int NAMED_EXCESS_FACTOR = 2;
 
+    /** What part of the limit streams may take, so that whoever does not read his cannot take the room of requests. */
+    private static final int STREAMS_SHARE = 2;
+
     private final Limits limits;
     private final AtomicLong reserved = new AtomicLong();
+
+    /** Of that, what streams have taken for responses that have not been sent. */
+    private final AtomicLong reservedByStreams = new AtomicLong();
 
     InFlightBytes(Limits limits) {
         this.limits = limits;
@@ -59,6 +65,7 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
 
         private final AtomicInteger parties = new AtomicInteger(1);
         private long charged;
+        private long chargedStream;
         private long receivedBytes;
         private boolean refused;
         private Consumer<Status> onRefusal;
@@ -127,6 +134,23 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
             return true;
         }
 
+        /** Charges the response of a stream; false if there is no room for it, or none in the share that streams have. */
+        boolean chargeStream(long bytes) {
+            if (reservedByStreams.addAndGet(bytes) <= limits.inFlightBytes() / STREAMS_SHARE && charge(bytes)) {
+                chargedStream += bytes;
+                return true;
+            }
+            reservedByStreams.addAndGet(-bytes);
+            return false;
+        }
+
+        /** Gives back what was charged by {@link #chargeStream}. */
+        void releaseStream(long bytes) {
+            chargedStream -= bytes;
+            reservedByStreams.addAndGet(-bytes);
+            release(bytes);
+        }
+
         /** Gives back a part of the charge before the call ends. */
         void release(long bytes) {
             charged -= bytes;
@@ -146,6 +170,7 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
         void done() {
             if (parties.decrementAndGet() == 0) {
                 reserved.addAndGet(-charged);
+                reservedByStreams.addAndGet(-chargedStream);
             }
         }
 

@@ -100,11 +100,12 @@ final class StreamCall<ResponseT extends MessageLite> extends RequestCall<Respon
             LockSupport.park(this);
         }
         requireGoing();
-        inFlight.release(unsentBytes);
+        inFlight.releaseStream(unsentBytes);
         unsentBytes = 0;
     }
 
-    private void requireGoing() {
+    /** Ends the work of a call that nobody wants any more. */
+    void requireGoing() {
         if (ending != null) {
             throw ending.asRuntimeException();
         }
@@ -119,7 +120,7 @@ final class StreamCall<ResponseT extends MessageLite> extends RequestCall<Respon
     }
 
     private void charge(long bytes) throws RefusedException {
-        if (!inFlight.charge(bytes)) {
+        if (!inFlight.chargeStream(bytes)) {
             throw new RefusedException(new Result.Refused(Limit.IN_FLIGHT_BYTES, bytes, limits.inFlightBytes()));
         }
     }
@@ -129,8 +130,8 @@ final class StreamCall<ResponseT extends MessageLite> extends RequestCall<Respon
      * room for that.
      */
     boolean hold(long bytes) {
-        inFlight.release(heldBytes);
-        heldBytes = inFlight.charge(bytes) ? bytes : 0;
+        inFlight.releaseStream(heldBytes);
+        heldBytes = inFlight.chargeStream(bytes) ? bytes : 0;
         return heldBytes == bytes;
     }
 }

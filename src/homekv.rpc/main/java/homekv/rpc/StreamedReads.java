@@ -38,6 +38,9 @@ final class StreamedReads {
     /** A response is sent when it is as large as this, or would be larger with another element in it. */
     static final int PART_BYTES = 64 << 10;
 
+    /** After so many keys a count looks whether somebody still wants it. */
+    private static final int KEYS_BEFORE_LOOKING_UP = 4_096;
+
     private final MvccStore store;
     private final Limits limits;
 
@@ -140,9 +143,15 @@ final class StreamedReads {
     private void scan(Snapshot snapshot, Range range, RequestDecoder.Scan request, StreamCall<ScanResponse> call)
             throws RefusedException {
         if (request.countOnly()) {
+            long keys = 0;
+            for (Iterator<Entry> entries = snapshot.scan(range, false); entries.hasNext(); entries.next()) {
+                if (++keys % KEYS_BEFORE_LOOKING_UP == 0) {
+                    call.requireGoing();
+                }
+            }
             ScanResponse count = ScanResponse.newBuilder()
                     .setRevision(snapshot.revision())
-                    .setCount(snapshot.count(range))
+                    .setCount(keys)
                     .build();
             call.awaitReady();
             call.sendCharged(count);
@@ -223,7 +232,10 @@ final class StreamedReads {
 
     /** The history of a key up to now, read from the store a few events at a time, so that little is kept of it. */
     private final class Events implements Iterator<Event> {
-        /** How many events are read at a time at the most; each reading walks through all that are younger. */
+        /**
+         * How many events are read from the key's versions at a time at the most. Each such reading walks through all that
+         * are younger; of a key that has more, the rest is read from the store's commits, in one walk.
+         */
         private static final int MAX_READ = 4_096;
 
         private final Bytes key;
@@ -234,7 +246,7 @@ final class StreamedReads {
         /** All events up to here have been read. */
         private long seen;
 
-        private int wanted = 1;
+        private boolean more;
         private Iterator<Event> read;
 
         Events(Bytes key, OptionalLong from) {
@@ -243,7 +255,9 @@ final class StreamedReads {
                 seen = from.orElseGet(() -> store.counters().compactRevision());
                 last = store.revision();
                 try {
-                    take(store.history(key, seen, wanted));
+                    List<Event> events = store.history(key, seen, MAX_READ);
+                    more = events.size() == MAX_READ;
+                    take(events);
                 } catch (RevisionOutOfRangeException e) {
                     if (from.isPresent()) {
                         throw e;
@@ -255,13 +269,27 @@ final class StreamedReads {
 
         @Override
         public boolean hasNext() {
-            if (!read.hasNext() && seen < last) {
-                List<Event> events = store.history(key, seen, wanted + 1);
-                // It begins with what the key was at `seen`, which has been read.
-                boolean again = !events.isEmpty() && events.get(0).revision() <= seen;
-                take(again ? events.subList(1, events.size()) : events);
+            while (!read.hasNext() && seen < last) {
+                if (more) {
+                    takeFromCommits();
+                } else {
+                    List<Event> events = store.history(key, seen, MAX_READ);
+                    // It begins with what the key was at `seen`, which has been read.
+                    boolean again = !events.isEmpty() && events.get(0).revision() <= seen;
+                    take(again ? events.subList(1, events.size()) : events);
+                }
             }
             return read.hasNext();
+        }
+
+        private void takeFromCommits() {
+            try (Watch commits = store.watch(Range.key(key), seen + 1, true, true, false)) {
+                List<Event> events = commits.next(PART_BYTES, 0);
+                read = events.stream().filter(event -> event.revision() <= last).iterator();
+                seen = commits.revision();
+            } catch (InterruptedException e) {
+                throw new AssertionError("a read that does not wait is not interrupted", e);
+            }
         }
 
         /** Keeps as many of the events as fit a response, or one. */
@@ -275,12 +303,7 @@ final class StreamedReads {
                 }
                 kept.add(event);
             }
-            if (kept.isEmpty()) {
-                seen = last;
-            } else {
-                seen = Math.max(seen, kept.get(kept.size() - 1).revision());
-                wanted = kept.size() < events.size() ? kept.size() : Math.min(MAX_READ, 2 * wanted);
-            }
+            seen = kept.isEmpty() ? last : Math.max(seen, kept.get(kept.size() - 1).revision());
             read = kept.iterator();
         }
 

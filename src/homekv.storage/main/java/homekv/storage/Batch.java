@@ -1,5 +1,6 @@
 package homekv.storage;
 
+import java.lang.invoke.VarHandle;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -61,6 +62,11 @@ final class Batch {
 
     private long answerBytesLeft;
 
+    /** What was compared last, and how many keys that went through. */
+    private Range lastCompared;
+
+    private long lastCompareVisits;
+
     private Commit commit;
     private Published next;
 
@@ -103,13 +109,17 @@ final class Batch {
 
     Result revoke(Command.Revoke revoke) {
         revoked = leases.findAny(revoke.lease());
-        if (revoked == null) {
+        if (revoked == null || revoke.grant() != 0 && revoke.grant() != revoked.grant) {
             throw new RefusedException(new Result.NoLease(revoke.lease()));
         }
         expect(Math.min(revoke.maxKeys(), revoked.attached.size()));
         Iterator<VersionChain> attached = revoked.attached.iterator();
         for (int i = 0; i < revoke.maxKeys() && attached.hasNext(); i++) {
-            delete(attached.next());
+            VersionChain chain = attached.next();
+            if (Version.lease(chain.newest) != revoke.lease()) {
+                throw new AssertionError("S16: " + chain.key + " is attached to a lease that it does not name");
+            }
+            delete(chain);
         }
         return applied();
     }
@@ -174,6 +184,17 @@ final class Batch {
 
     private boolean holds(Compare compare) {
         Range range = compare.range();
+        if (range.equals(lastCompared)) {
+            visitsLeft += lastCompareVisits; // Several comparisons of one range that follow each other count once.
+        }
+        long visitsBefore = visitsLeft;
+        boolean holds = holdsIn(range, compare);
+        lastCompared = range;
+        lastCompareVisits = visitsBefore - visitsLeft;
+        return holds;
+    }
+
+    private boolean holdsIn(Range range, Compare compare) {
         long count = 0;
         if (range.isKey()) {
             Entry entry = entry(range.from());
@@ -240,9 +261,9 @@ final class Batch {
         } else {
             ChainWalk walk = walk(delete.range(), false);
             for (VersionChain chain; (chain = walk.next()) != null; ) {
-                visit();
                 Entry entry = chain.entryAt(revision);
                 if (entry != null) {
+                    visit();
                     deleted++;
                     if (delete.previous()) {
                         previous.add(answer(entry));
@@ -291,9 +312,9 @@ final class Batch {
 
     private Entry next(ChainWalk walk) {
         for (VersionChain chain; (chain = walk.next()) != null; ) {
-            visit();
             Entry entry = chain.entryAt(revision);
             if (entry != null) {
+                visit(); // Deleted keys do not count: how many are left depends on more than the commands (S8).
                 return entry;
             }
         }
@@ -370,6 +391,7 @@ final class Batch {
         } finally {
             // The map may run out of memory when the key is in it already.
             if (higher != null && map.get(key) == chain) {
+                VarHandle.releaseFence(); // Readers follow the link without any other order.
                 higher.getValue().before = chain;
             }
         }

@@ -18,6 +18,7 @@ final class ChainWalk {
     private final Iterator<VersionChain> ascending;
 
     private VersionChain before;
+    private int steps;
 
     ChainWalk(ConcurrentNavigableMap<Bytes, VersionChain> chains, Range range, boolean descending) {
         from = range.from();
@@ -37,8 +38,14 @@ final class ChainWalk {
         }
     }
 
+    /** How many chains have been asked for. */
+    int steps() {
+        return steps & Integer.MAX_VALUE;
+    }
+
     /** The next chain, which may hold nothing for a given revision, or null at the end. */
     VersionChain next() {
+        steps++;
         if (ascending != null) {
             return ascending.hasNext() ? ascending.next() : null;
         }

@@ -56,9 +56,18 @@ public sealed interface Command permits Command.Set, Command.Del, Txn, Command.C
     /**
      * Ends a lease and deletes the first {@code maxKeys} of the keys attached to it, in one revision. Answered with
      * {@link Result.Applied}, or with {@link Result.NoLease}. The lease takes no more keys; as long as some of its own
-     * are left, it can be revoked again, and has to be.
+     * are left, it can be revoked again, and has to be: {@link MvccStore#revoke} does all of it.
+     *
+     * @param lease its number
+     * @param maxKeys how many keys are deleted at the most
+     * @param grant which of the store's grants, counted from 1, the lease has to come from; 0: any
      */
-    record Revoke(long lease, int maxKeys) implements Command {
+    record Revoke(long lease, int maxKeys, long grant) implements Command {
+        /** Whichever lease has this number. */
+        public Revoke(long lease, int maxKeys) {
+            this(lease, maxKeys, 0);
+        }
+
         public Revoke {
             if (maxKeys < 1) {
                 throw new IllegalArgumentException("at least one key is deleted at a time, not " + maxKeys);

@@ -3,8 +3,9 @@ package homekv.storage;
 import java.util.Comparator;
 import java.util.LinkedHashSet;
 import java.util.List;
-import java.util.PriorityQueue;
+import java.util.NavigableSet;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
@@ -43,15 +44,22 @@ final class Leases implements AutoCloseable {
 
         volatile int attachedCount;
 
-        Lease(long id, long ttlMillis, long deadline) {
+        /** Which grant of the store's it comes from, since its number may be granted again when it has ended. */
+        final long grant;
+
+        /** Its place among those that are due, under the lock; the deadline may have been moved on since. */
+        long queuedDeadline;
+
+        Lease(long id, long ttlMillis, long deadline, long grant) {
             this.id = id;
             this.ttlMillis = ttlMillis;
             this.deadline = new AtomicLong(deadline);
+            this.grant = grant;
+            this.queuedDeadline = deadline;
         }
     }
 
-    private record Due(long deadline, Lease lease) {}
-
+    private final ReentrantLock turn;
     private final LongSupplier nanoClock;
     private final long originNanos;
     private final boolean inBackground;
@@ -60,16 +68,20 @@ final class Leases implements AutoCloseable {
     /** Guards what follows; never held while anything else is waited for. */
     private final ReentrantLock lock = new ReentrantLock();
 
-    /** By deadlines that may have been moved on since. */
-    private final PriorityQueue<Due> due = new PriorityQueue<>(Comparator.comparingLong(Due::deadline));
+    private final NavigableSet<Lease> due = new TreeSet<>(
+            Comparator.comparingLong((Lease lease) -> lease.queuedDeadline).thenComparingLong(lease -> lease.grant));
 
     private Thread expirer;
     private volatile boolean closed;
 
+    /** How many leases have been granted; the writer's own. */
+    private long grants;
+
     /** Where expired leases are revoked. */
     private volatile CommandLog log;
 
-    Leases(LongSupplier nanoClock, boolean inBackground) {
+    Leases(ReentrantLock turn, LongSupplier nanoClock, boolean inBackground) {
+        this.turn = turn;
         this.nanoClock = nanoClock;
         this.originNanos = nanoClock.getAsLong();
         this.inBackground = inBackground;
@@ -98,13 +110,13 @@ final class Leases implements AutoCloseable {
 
     /** False if there is one with this number. */
     boolean grant(long id, long ttlMillis) {
-        Lease lease = new Lease(id, ttlMillis, now() + ttlMillis * 1_000_000);
+        Lease lease = new Lease(id, ttlMillis, now() + ttlMillis * 1_000_000, grants + 1);
         if (byId.putIfAbsent(id, lease) != null) {
             return false;
         }
         lock.lock();
         try {
-            due.add(new Due(lease.deadline.get(), lease));
+            due.add(lease);
             if (inBackground && expirer == null && !closed) {
                 expirer = Thread.ofPlatform().daemon().name("homekv-leases").start(this::expireInBackground);
             }
@@ -115,6 +127,7 @@ final class Leases implements AutoCloseable {
         } finally {
             lock.unlock();
         }
+        grants++;
         return true;
     }
 
@@ -122,12 +135,20 @@ final class Leases implements AutoCloseable {
     void attach(long id, VersionChain chain) {
         if (id != 0) {
             Lease lease = byId.get(id);
-            lease.attached.add(chain);
+            boolean before = lease.attached.contains(chain);
+            try {
+                lease.attached.add(chain);
+            } catch (Throwable e) {
+                if (!before) {
+                    lease.attached.remove(chain); // A set that runs out of memory may have taken it in.
+                }
+                throw e;
+            }
             lease.attachedCount = lease.attached.size();
         }
     }
 
-    /** The key's newest version no longer names this lease. Allocates nothing. */
+    /** The key's newest version no longer names this lease. */
     void detach(long id, VersionChain chain) {
         Lease lease = id == 0 ? null : byId.get(id);
         if (lease != null) {
@@ -137,7 +158,7 @@ final class Leases implements AutoCloseable {
         }
     }
 
-    /** The lease takes no more keys, and is gone once it has none. Allocates nothing. */
+    /** The lease takes no more keys, and is gone once it has none. */
     void revoke(Lease lease) {
         lease.revoked = true;
         lease.deadline.set(EXPIRED);
@@ -147,6 +168,12 @@ final class Leases implements AutoCloseable {
     private void removeIfOver(Lease lease) {
         if (lease.revoked && lease.attached.isEmpty()) {
             byId.remove(lease.id, lease);
+            lock.lock();
+            try {
+                due.remove(lease);
+            } finally {
+                lock.unlock();
+            }
         }
     }
 
@@ -209,9 +236,37 @@ final class Leases implements AutoCloseable {
     /** Revokes every lease whose deadline has passed, a bounded number of keys a command. Not in a turn. */
     void expire() {
         for (Lease lease; (lease = takeExpired()) != null; ) {
-            while (log.submit(new Command.Revoke(lease.id, KEYS_PER_REVOKE)) instanceof Result.Applied
-                    && byId.get(lease.id) == lease) {}
+            revoke(lease.id, lease.grant);
+            if (byId.get(lease.id) == lease) {
+                throw new AssertionError("S16: lease " + lease.id + " has been revoked and is there");
+            }
         }
+    }
+
+    /** Revokes one lease through the log, with other writers' turns in between; what came of it. Not in a turn. */
+    Result revoke(long id, long grant) {
+        Result first = log.submit(new Command.Revoke(id, KEYS_PER_REVOKE, grant));
+        if (!(first instanceof Result.Applied last)) {
+            return first;
+        }
+        int deleted = last.deletedKeys();
+        // The number may have been granted again meanwhile, but then it is another grant.
+        for (Lease lease; (lease = byId.get(id)) != null && lease.grant == grant; ) {
+            Reclaimer.letOthersWrite(turn);
+            if (!(log.submit(new Command.Revoke(id, KEYS_PER_REVOKE, grant)) instanceof Result.Applied next)
+                    || next.deletedKeys() == 0) {
+                break;
+            }
+            deleted += next.deletedKeys();
+            last = next;
+        }
+        return new Result.Applied(last.revision(), deleted);
+    }
+
+    /** The grant of a lease that has not ended; 0: there is none. */
+    long grant(long id) {
+        Lease lease = byId.get(id);
+        return lease == null ? 0 : lease.grant;
     }
 
     /**
@@ -221,17 +276,17 @@ final class Leases implements AutoCloseable {
     private Lease takeExpired() {
         lock.lock();
         try {
-            for (Due first; (first = due.peek()) != null && first.deadline < now(); ) {
-                Lease lease = first.lease;
+            while (!due.isEmpty() && due.first().queuedDeadline < now()) {
+                Lease lease = due.first();
                 long deadline = lease.deadline.get();
-                if (byId.get(lease.id) != lease) {
-                    due.remove();
-                } else if (deadline == EXPIRED
-                        || deadline == first.deadline && lease.deadline.compareAndSet(deadline, EXPIRED)) {
+                if (deadline == EXPIRED
+                        || deadline == lease.queuedDeadline && lease.deadline.compareAndSet(deadline, EXPIRED)) {
                     return lease;
-                } else if (deadline != first.deadline) {
-                    due.add(new Due(deadline, lease)); // Kept alive meanwhile.
-                    due.remove(first);
+                }
+                if (deadline != lease.queuedDeadline) {
+                    due.remove(lease); // Kept alive meanwhile.
+                    lease.queuedDeadline = deadline;
+                    due.add(lease);
                 }
             }
             return null;
@@ -247,8 +302,7 @@ final class Leases implements AutoCloseable {
                 lock.lock();
                 long waitNanos;
                 try {
-                    Due first = due.peek();
-                    waitNanos = first == null ? Long.MAX_VALUE : first.deadline - now() + 1;
+                    waitNanos = due.isEmpty() ? Long.MAX_VALUE : due.first().queuedDeadline - now() + 1;
                 } finally {
                     lock.unlock();
                 }

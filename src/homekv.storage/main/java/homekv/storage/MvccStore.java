@@ -23,8 +23,8 @@ import java.util.function.LongSupplier;
  * store is at revision 0.
  *
  * <p>Cost: a read or write searches a {@link ConcurrentSkipListMap}, O(log n) comparisons of keys; a key costs about
- * 150 bytes of heap over its own bytes and its value's. Versions that no open snapshot can read are dropped when
- * their key is written next, and by a thread of the store's own for keys that nobody writes again.
+ * 150 bytes of heap over its own bytes and its value's. Versions that neither the history
+ * window nor an open snapshot can read are dropped by the writers that follow, and by a thread of the store's own.
  *
  * <p>Limits are those of {@link Limits}. When the account of the memory held would pass
  * {@link Limits#memoryBytes()}, the oldest snapshots expire if that helps, and otherwise puts are refused; reads and
@@ -91,10 +91,10 @@ public final class MvccStore implements AutoCloseable {
         this.nanoClock = Objects.requireNonNull(nanoClock);
         this.openSnapshots =
                 new OpenSnapshots(limits.openSnapshots(), Runtime.getRuntime().availableProcessors());
-        this.leases = new Leases(nanoClock, sweepInBackground);
+        this.leases = new Leases(turn, nanoClock, sweepInBackground);
         this.watches = new WatchHub(this, history, limits.openWatches());
-        this.reclaimer =
-                new Reclaimer(chains, openSnapshots, history, leases, turn, limits, nanoClock, sweepInBackground);
+        this.reclaimer = new Reclaimer(
+                chains, openSnapshots, history, watches, leases, turn, limits, nanoClock, sweepInBackground);
         this.admission = new Admission(chains, reclaimer, limits);
     }
 
@@ -239,7 +239,7 @@ public final class MvccStore implements AutoCloseable {
         add(snapshot, revision);
         try {
             requireInRange(revision); // Once it is pinned, the compact revision may pass it (S4).
-        } catch (RevisionOutOfRangeException e) {
+        } catch (Throwable e) {
             snapshot.close();
             throw e;
         }
@@ -271,6 +271,18 @@ public final class MvccStore implements AutoCloseable {
      */
     public LeaseStatus keepAlive(long id) {
         return leases.keepAlive(id);
+    }
+
+    /**
+     * Ends a lease and deletes the keys attached to it, through the store's log, a bounded number a revision, with other
+     * writers' turns between them.
+     *
+     * @return {@link Result.Applied} with the revision of the last deletion and how many keys were deleted in all, or
+     *     {@link Result.NoLease}
+     */
+    public Result revoke(long lease) {
+        long grant = leases.grant(lease);
+        return grant == 0 ? new Result.NoLease(lease) : leases.revoke(lease, grant);
     }
 
     /**
@@ -352,9 +364,15 @@ public final class MvccStore implements AutoCloseable {
         if (revision < first || revision > last) {
             return new Result.OutOfRange(revision, first, last);
         }
+        Result.Applied applied = new Result.Applied(last, 0);
+        watches.pass(revision);
         history.compact(revision);
-        reclaimer.compacted();
-        return new Result.Applied(last, 0);
+        try {
+            reclaimer.compacted();
+        } catch (OutOfMemoryError | StackOverflowError e) {
+            reclaimer.sweepWholeMap(); // The compact revision is raised; what was not dropped now is dropped later.
+        }
+        return applied;
     }
 
     private Result apply(Function<Batch, Result> command) {

@@ -15,16 +15,19 @@ import java.util.concurrent.atomic.AtomicReferenceArray;
  * per slot of the blocks in use.
  */
 /*
- * Why a scan misses no snapshot that matters. The reader (1) puts itself into a slot with the published revision it
- * has read and (2) reads the published revision again, until both are the same. The writer (1) publishes a revision
- * and (2) scans. All four are volatile. If the scan does not see the reader's slot, or sees it with an earlier
- * revision, then the reader's second step comes after the writer's first, reads the new revision, and the reader
- * moves there, where it needs only newest versions, which are never dropped. Blocks behind the first are skipped
+ * Why a scan misses no snapshot that matters. The reader (1) puts itself into a slot with the revision that it is going to
+ * read and (2) reads the compact revision, until that is not above it. The writer (1) raises the compact revision and (2)
+ * scans. All four are volatile. If the scan does not see the reader's slot, or sees it with another revision, then the
+ * reader's second step comes after the writer's first, and the reader sees that its revision may have been given up: it
+ * takes the newest one instead, or fails where it was to read that very one. Blocks behind the first are skipped
  * while their count is zero; a reader raises the count before it takes a slot, so the same argument holds for it.
  */
 final class OpenSnapshots {
     /** Slots lie a cache line apart, so that readers on different cores do not slow each other. */
     private static final int SLOT_STRIDE = 16;
+
+    /** Of blocks beyond the capacity, for the store's own reads. */
+    private static final int MAX_BLOCK_SIZE = 1 << 16;
 
     private static final class Block {
         final AtomicReferenceArray<Snapshot> slots;
@@ -97,7 +100,7 @@ final class OpenSnapshots {
         Block block = blocks.get(index);
         if (block == null) {
             long wanted = (long) firstBlockSize << index;
-            long left = earlierSlots < capacity ? capacity - earlierSlots : firstBlockSize;
+            long left = earlierSlots < capacity ? capacity - earlierSlots : MAX_BLOCK_SIZE;
             blocks.compareAndSet(index, null, new Block((int) Math.min(wanted, left)));
             block = blocks.get(index);
         }
@@ -157,6 +160,21 @@ final class OpenSnapshots {
     /** A revision that the last scan found pinned; the first is the highest. */
     long pinned(int index) {
         return pinned[index];
+    }
+
+    /** The index of the first pin below {@code revision}, from {@code low} on; the number of pins if there is none. */
+    int firstPinnedBelow(long revision, int low) {
+        int first = low;
+        int end = pinnedCount;
+        while (first < end) {
+            int middle = (first + end) >>> 1;
+            if (pinned[middle] >= revision) {
+                first = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        return first;
     }
 
     /** The open snapshots that may be expired and pin a revision below this one, in no order. Any thread. */

@@ -1,5 +1,6 @@
 package homekv.storage;
 
+import java.lang.invoke.VarHandle;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -49,9 +50,14 @@ final class Reclaimer implements AutoCloseable {
 
     private static final int PAUSE_PER_ROUND = 10;
 
+    private static final long COURTESY_PAUSE_NANOS = 50_000;
+
+    private static final int MAX_COURTESY_PAUSES = 20;
+
     private final ConcurrentSkipListMap<Bytes, VersionChain> chains;
     private final OpenSnapshots openSnapshots;
     private final History history;
+    private final WatchHub watches;
     private final Leases leases;
     private final ReentrantLock turn;
     private final Limits limits;
@@ -75,10 +81,10 @@ final class Reclaimer implements AutoCloseable {
     private volatile long shownVersions;
     private volatile long shownHeldBytes;
 
-    /** Keys and the newest versions of live ones. */
+    /** Live keys and their newest versions. */
     private long liveBytes;
 
-    /** All other versions. */
+    /** All other keys and versions. */
     private long supersededBytes;
 
     /** Commits in the history, without the versions in them. */
@@ -122,6 +128,7 @@ final class Reclaimer implements AutoCloseable {
             ConcurrentSkipListMap<Bytes, VersionChain> chains,
             OpenSnapshots openSnapshots,
             History history,
+            WatchHub watches,
             Leases leases,
             ReentrantLock turn,
             Limits limits,
@@ -130,6 +137,7 @@ final class Reclaimer implements AutoCloseable {
         this.chains = chains;
         this.openSnapshots = openSnapshots;
         this.history = history;
+        this.watches = watches;
         this.leases = leases;
         this.turn = turn;
         this.limits = limits;
@@ -152,9 +160,12 @@ final class Reclaimer implements AutoCloseable {
         return shownHeldBytes;
     }
 
-    /** What a put of a value of this length adds to the account of a key whose newest version is {@code newest}. */
+    /**
+     * What a put of a value of this length adds to the account of a key whose newest version is {@code newest}. A deleted
+     * key that is still there counts as one that is not, since it may be dropped to make room.
+     */
     long addedBytes(Bytes key, int valueLength, long lease, Version newest) {
-        return footprint.putBytes(valueLength, lease) + (newest == null ? footprint.keyBytes(key.length()) : 0);
+        return footprint.putBytes(valueLength, lease) + (Version.isLive(newest) ? 0 : footprint.keyBytes(key.length()));
     }
 
     /** What replacing the newest version of a key gives back, once nobody needs it. */
@@ -175,8 +186,10 @@ final class Reclaimer implements AutoCloseable {
         if (held() <= allowedBytes) {
             return held() + addedBytes + waitingBytes;
         }
-        if (liveBytes + addedBytes - replacedBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
-            while (held() > allowedBytes && giveUpOldest()) {}
+        long atLeastBytes = liveBytes + leases.heldBytes() + addedBytes - replacedBytes;
+        if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
+            while (held() > allowedBytes
+                    && giveUp(SWEEP_BATCH, (oldest, givenUpBytes) -> held() - givenUpBytes > allowedBytes) > 0) {}
             openSnapshots.scan();
             sweep(pending.size());
             while (held() > allowedBytes && expireOldest(Long.MAX_VALUE)) {
@@ -198,24 +211,24 @@ final class Reclaimer implements AutoCloseable {
 
     /** What only open snapshots keep. */
     private long pinnedBytes() {
-        return superseded() - windowBytes;
+        return superseded() - windowBytes - windowKeyBytes;
     }
 
     /** Takes a version that is being committed into the account. Allocates nothing. */
     void add(VersionChain chain, Version version) {
         versions++;
         Version older = version.older;
-        if (older == null) {
-            liveBytes += footprint.keyBytes(chain.key.length());
-        } else if (!older.isTombstone()) {
-            long olderBytes = footprint.versionBytes(older);
+        if (Version.isLive(older)) {
+            long olderBytes = footprint.keyBytes(chain.key.length()) + footprint.versionBytes(older);
             liveBytes -= olderBytes;
             supersededBytes += olderBytes;
         }
+        // The key is among what is superseded now if it was in the account at all.
         if (version.isTombstone()) {
             supersededBytes += footprint.versionBytes(version);
         } else {
-            liveBytes += footprint.versionBytes(version);
+            supersededBytes -= older == null ? 0 : footprint.keyBytes(chain.key.length());
+            liveBytes += footprint.keyBytes(chain.key.length()) + footprint.versionBytes(version);
         }
     }
 
@@ -274,7 +287,7 @@ final class Reclaimer implements AutoCloseable {
         Commit oldest = history.get(history.firstKept());
         boolean neededBefore = sweepNeeded;
         boolean windowBefore = windowKept;
-        sweepNeeded = !frozen && (wholeSweepDue || !pending.isEmpty() || mustLeave(oldest));
+        sweepNeeded = !frozen && (wholeSweepDue || !pending.isEmpty() || oldest != null && mustLeave(oldest, 0));
         windowKept = !frozen && oldest != null;
         if (oldest != null) {
             windowEndNanos = oldest.nanos + limits.historyMillis() * 1_000_000;
@@ -286,35 +299,62 @@ final class Reclaimer implements AutoCloseable {
 
     // ---- The history window ----
 
-    /** Gives up the oldest commit of the window, with what only it keeps; false if there is none. */
-    private boolean giveUpOldest() {
-        return giveUpOldest(Integer.MAX_VALUE) > 0;
+    /** Decides whether a commit has to leave the window, when others that keep so much leave it before. */
+    private interface Leaving {
+        boolean mustLeave(Commit oldest, long givenUpBytes);
     }
+
+    private final Leaving overBounds = this::mustLeave;
 
     /** Deals with up to so many changes that have left the window, or have to; bounded, so that a turn is short. */
     private void keepWindow(int maxChanges) {
-        for (int left = maxChanges; left > 0 && !frozen && mustLeave(history.get(history.firstKept())); ) {
-            left -= giveUpOldest(left);
-        }
+        giveUp(maxChanges, overBounds);
     }
 
-    private boolean mustLeave(Commit oldest) {
-        return oldest != null
-                && (oldest.revision <= history.compactRevision()
-                        || windowBytes + windowKeyBytes > limits.historyBytes()
-                        || held() > limits.memoryBytes());
+    private boolean mustLeave(Commit oldest, long givenUpBytes) {
+        return oldest.revision <= history.compactRevision()
+                || windowBytes + windowKeyBytes - givenUpBytes > limits.historyBytes()
+                || held() - givenUpBytes > limits.memoryBytes();
     }
 
-    /** Deals with up to so many changes of the oldest commit; how many, at least 1, or 0 if there is no commit. */
-    private int giveUpOldest(int maxChanges) {
-        Commit oldest = history.get(history.firstKept());
-        if (oldest == null || frozen) {
+    /**
+     * Gives up the oldest commits of the window as far as they have to leave it, until it has dealt with so many changes
+     * of theirs; returns with how many. The compact revision is raised for all of them at once, so that the open snapshots
+     * have to be looked at once.
+     */
+    private int giveUp(int maxChanges, Leaving leaving) {
+        if (frozen) {
             return 0;
         }
-        if (oldest.revision > history.compactRevision()) {
-            history.compact(oldest.revision);
+        long last = history.firstKept() - 1;
+        long changes = -changesDone;
+        long givenUpBytes = 0;
+        for (Commit next;
+                changes < maxChanges
+                        && (next = history.get(last + 1)) != null
+                        && leaving.mustLeave(next, givenUpBytes); ) {
+            last++;
+            changes += Math.max(1, next.chains.length);
+            givenUpBytes += next.keptBytes + next.deletedKeyBytes;
+        }
+        if (last < history.firstKept()) {
+            return 0;
+        }
+        if (last > history.compactRevision()) {
+            watches.pass(last);
+            history.compact(last);
         }
         openSnapshots.scan(); // After the compact revision has been set, before anything is cut (S4).
+        int left = maxChanges;
+        while (left > 0 && history.firstKept() <= last) {
+            left -= giveUpOldest(left);
+        }
+        return maxChanges - left;
+    }
+
+    /** Deals with up to so many changes of the oldest commit; how many, at least 1. */
+    private int giveUpOldest(int maxChanges) {
+        Commit oldest = history.get(history.firstKept());
         int end = (int) Math.min(oldest.chains.length, (long) changesDone + maxChanges);
         int done = Math.max(1, end - changesDone);
         while (changesDone < end) {
@@ -334,14 +374,12 @@ final class Reclaimer implements AutoCloseable {
     /** Has what is older than the window may be leave it; a batch. Whether there may be more. */
     private boolean giveUpAged() {
         long nowNanos = nanoClock.getAsLong();
-        int left = SWEEP_BATCH;
-        for (Commit oldest; left > 0 && (oldest = history.get(history.firstKept())) != null; ) {
-            if (nowNanos - oldest.nanos <= limits.historyMillis() * 1_000_000 && !mustLeave(oldest)) {
-                return false;
-            }
-            left -= giveUpOldest(left);
-        }
-        return left <= 0;
+        long longestNanos = limits.historyMillis() * 1_000_000;
+        return giveUp(
+                        SWEEP_BATCH,
+                        (oldest, givenUpBytes) ->
+                                nowNanos - oldest.nanos > longestNanos || mustLeave(oldest, givenUpBytes))
+                >= SWEEP_BATCH;
     }
 
     // ---- Dropping ----
@@ -443,9 +481,7 @@ final class Reclaimer implements AutoCloseable {
         Version lastLive = read;
         int pin = 0;
         while (kept != null) {
-            while (pin < openSnapshots.pinnedCount() && openSnapshots.pinned(pin) >= kept.revision) {
-                pin++;
-            }
+            pin = openSnapshots.firstPinnedBelow(kept.revision, pin);
             Version next = kept.older;
             while (next != null && (pin == openSnapshots.pinnedCount() || next.revision > openSnapshots.pinned(pin))) {
                 drop(next);
@@ -467,7 +503,7 @@ final class Reclaimer implements AutoCloseable {
         Map.Entry<Bytes, VersionChain> higher = chains.higherEntry(chain.key);
         if (chain.newest != null) {
             drop(chain.newest);
-            liveBytes -= footprint.keyBytes(chain.key.length());
+            supersededBytes -= footprint.keyBytes(chain.key.length());
             chain.newest = null; // Absent as before, whether or not the map gets rid of it now.
         }
         try {
@@ -475,6 +511,7 @@ final class Reclaimer implements AutoCloseable {
         } finally {
             // The map may run out of memory when the key has left it already.
             if (higher != null && chains.get(chain.key) != chain) {
+                VarHandle.releaseFence(); // Readers follow the link without any other order.
                 higher.getValue().before = chain.before;
             }
         }
@@ -562,8 +599,16 @@ final class Reclaimer implements AutoCloseable {
             } finally {
                 turn.unlock();
             }
+            letOthersWrite(turn);
         }
         return heldNanos;
+    }
+
+    /** Between two turns in the background: gives writers that wait theirs, since who unlocks is first to lock again. */
+    static void letOthersWrite(ReentrantLock turn) {
+        for (int i = 0; i < MAX_COURTESY_PAUSES && turn.hasQueuedThreads(); i++) {
+            LockSupport.parkNanos(COURTESY_PAUSE_NANOS);
+        }
     }
 
     private void sweepInBackground() {

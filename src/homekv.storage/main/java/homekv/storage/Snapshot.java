@@ -126,7 +126,7 @@ public final class Snapshot implements AutoCloseable {
     public Iterator<Entry> scan(Range range, boolean descending) {
         ChainWalk walk = new ChainWalk(chains, range, descending);
         return iterator(() -> {
-            for (VersionChain chain; (chain = walk.next()) != null; ) {
+            for (VersionChain chain; (chain = next(walk)) != null; ) {
                 Entry entry = chain.entryAt(revision);
                 if (entry != null) {
                     return entry;
@@ -145,7 +145,7 @@ public final class Snapshot implements AutoCloseable {
     public long count(Range range) {
         ChainWalk walk = new ChainWalk(chains, range, false);
         long count = 0;
-        for (VersionChain chain; (chain = walk.next()) != null; ) {
+        for (VersionChain chain; (chain = next(walk)) != null; ) {
             count += Version.isLive(chain.at(revision)) ? 1 : 0;
         }
         requireOpen();
@@ -161,7 +161,7 @@ public final class Snapshot implements AutoCloseable {
     public Iterator<Difference> differences(Snapshot earlier, Range range) {
         ChainWalk walk = new ChainWalk(chains, range, false);
         return iterator(() -> {
-            for (VersionChain chain; (chain = walk.next()) != null; ) {
+            for (VersionChain chain; (chain = next(walk)) != null; ) {
                 Version before = chain.at(earlier.revision);
                 Version after = chain.at(revision);
                 if (before != after && (Version.isLive(before) || Version.isLive(after))) {
@@ -172,6 +172,16 @@ public final class Snapshot implements AutoCloseable {
             earlier.requireOpen();
             return null;
         });
+    }
+
+    /** After so many chains a read lets other virtual threads have their turn, which nobody else does for it. */
+    private static final int CHAINS_BEFORE_YIELD = 4_096;
+
+    private static VersionChain next(ChainWalk walk) {
+        if (walk.steps() % CHAINS_BEFORE_YIELD == CHAINS_BEFORE_YIELD - 1) {
+            Thread.yield();
+        }
+        return walk.next();
     }
 
     /** An iterator over what {@code find} returns until it returns null, each looked at only while this is open. */

@@ -2,7 +2,7 @@ package homekv.storage;
 
 /**
  * A {@link Snapshot} was read after it had expired: it had been open for longer than {@link Limits#snapshotMillis()},
- * or what it alone kept had grown over {@link Limits#historyBytes()}, or its memory was needed for new writes.
+ * or what it alone kept had grown over {@link Limits#snapshotBytes()}, or its memory was needed for new writes.
  *
  * <p>Nothing that it answered before was wrong. The caller may open a new snapshot and start again.
  */

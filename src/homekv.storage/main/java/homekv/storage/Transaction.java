@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.NavigableMap;
 import java.util.NoSuchElementException;
 import java.util.TreeMap;
+import java.util.function.Supplier;
 
 /**
  * One attempt of a function that reads, decides and writes: what {@link Transactions#run} hands to it.
@@ -16,7 +17,11 @@ import java.util.TreeMap;
  * if nothing that it has read was changed by then (S17). A range counts as read as far as its iterator has come: a key added to
  * it or deleted from it is a change.
  *
- * <p>For the thread that runs the function, and until it returns.
+ * <p>For the thread that runs the function, and until it returns; afterwards every method throws
+ * {@link IllegalStateException}.
+ *
+ * <p>Limits: its writes and the keys and ranges that it has read count together towards {@link Limits#requestKeys()}, a
+ * range with all the keys in it; with more it is refused as it commits.
  */
 public final class Transaction {
     private final Transactions.View view;
@@ -27,8 +32,34 @@ public final class Transaction {
 
     private final List<RangeRead> readRanges = new ArrayList<>();
 
+    /** Whether the function has returned. */
+    private boolean over;
+
     Transaction(Transactions.View view) {
         this.view = view;
+    }
+
+    /** What the view could not read any more: the function runs again on a newer one. */
+    static final class StaleException extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
+        StaleException(RuntimeException cause) {
+            super(cause.getMessage(), cause, false, false);
+        }
+    }
+
+    private static <T> T reading(Supplier<T> read) {
+        try {
+            return read.get();
+        } catch (SnapshotExpiredException | RevisionOutOfRangeException e) {
+            throw new StaleException(e);
+        }
+    }
+
+    private void requireUnderWay() {
+        if (over) {
+            throw new IllegalStateException("the transaction is over; its function has returned");
+        }
     }
 
     /** The revision of the snapshot that is read. */
@@ -38,18 +69,20 @@ public final class Transaction {
 
     /** The value of a key, as this transaction has left it, or null where it is absent. */
     public Bytes get(Bytes key) {
+        requireUnderWay();
         Op written = writes.get(key);
         if (written != null) {
             return written instanceof Op.Put put ? put.value() : null;
         }
-        Entry entry = view.get(key);
+        Entry entry = reading(() -> view.get(key));
         readKeys.put(key, entry == null ? 0 : entry.modificationRevision());
         return entry == null ? null : entry.value();
     }
 
     /** The pairs of a range in the order of their keys, or against it, as this transaction has left them. */
     public Iterator<Map.Entry<Bytes, Bytes>> scan(Range range, boolean descending) {
-        RangeRead read = new RangeRead(range, descending, view.scan(range, descending));
+        requireUnderWay();
+        RangeRead read = new RangeRead(range, descending, reading(() -> view.scan(range, descending)));
         readRanges.add(read);
         return new Merge(read, new TreeMap<>(writesIn(range)), descending);
     }
@@ -70,16 +103,19 @@ public final class Transaction {
 
     /** Gives a key a value, which is attached to a lease; 0: to none. */
     public void put(Bytes key, Bytes value, long lease) {
+        requireUnderWay();
         writes.put(key, new Op.Put(key, value, lease));
     }
 
     /** Deletes a key; where it is absent, nothing changes. */
     public void delete(Bytes key) {
+        requireUnderWay();
         writes.put(key, new Op.Delete(Range.key(key), false));
     }
 
     /** The command that commits this, or null if it has written nothing: then all it read is of one moment anyway. */
     Txn commit() {
+        over = true;
         if (writes.isEmpty()) {
             return null;
         }
@@ -114,11 +150,11 @@ public final class Transaction {
 
         /** The next entry, or null at the end. */
         Entry next() {
-            if (atEnd || !entries.hasNext()) {
+            if (atEnd || !reading(entries::hasNext)) {
                 atEnd = true;
                 return null;
             }
-            last = entries.next();
+            last = reading(entries::next);
             count++;
             return last;
         }

@@ -150,7 +150,7 @@ public final class Transactions {
                 Transaction transaction = new Transaction(view);
                 returned = function.apply(transaction);
                 txn = transaction.commit();
-            } catch (SnapshotExpiredException | RevisionOutOfRangeException e) {
+            } catch (Transaction.StaleException e) {
                 last = e;
                 continue;
             }

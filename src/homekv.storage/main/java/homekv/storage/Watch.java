@@ -97,10 +97,11 @@ public final class Watch implements AutoCloseable {
     private List<Event> collect(long maxBytes) {
         List<Event> events = new ArrayList<>();
         long newest = store.revision();
+        long collected = seen; // Moves on only with what is returned (S14).
         long bytes = 0;
-        for (int commits = 1; seen < newest && (events.isEmpty() || bytes < maxBytes); commits++) {
+        for (int commits = 1; collected < newest && (events.isEmpty() || bytes < maxBytes); commits++) {
             requireOpen();
-            long revision = seen + 1;
+            long revision = collected + 1;
             int before = events.size();
             Commit commit = history.get(revision);
             if (commit != null) {
@@ -111,17 +112,20 @@ public final class Watch implements AutoCloseable {
             }
             VarHandle.acquireFence();
             if (history.compactRevision() >= revision) {
-                if (before > 0) {
-                    return events.subList(0, before); // These are whole; the next call finds out.
+                if (before == 0) {
+                    throw new RevisionOutOfRangeException(
+                            revision, history.compactRevision() + 1, store.revision() + 1);
                 }
-                throw new RevisionOutOfRangeException(revision, history.compactRevision() + 1, store.revision() + 1);
+                events = events.subList(0, before); // These are whole; the next call finds out.
+                break;
             }
-            seen = revision;
+            collected = revision;
             if (commits % COMMITS_BEFORE_YIELD == 0) {
                 Thread.yield();
             }
         }
         requireOpen();
+        seen = collected;
         return events;
     }
 

@@ -30,6 +30,9 @@ final class WatchHub implements AutoCloseable {
     /** How many commits are looked at before watches that want to begin or end waiting have their turn. */
     private static final int COMMITS_PER_ROUND = 512;
 
+    /** After so many changes a round ends with the commit that it has come to. */
+    private static final int CHANGES_PER_ROUND = 1 << 16;
+
     /** A round that took this long is followed by a pause, so that matching never takes more than a share of a core. */
     private static final long LONG_ROUND_NANOS = 200_000;
 
@@ -76,10 +79,11 @@ final class WatchHub implements AutoCloseable {
     boolean open() {
         lock.lock();
         try {
+            requireStoreOpen();
             if (open >= maxWatches) {
                 return false;
             }
-            if (thread == null && !storeClosed) {
+            if (thread == null) {
                 thread = Thread.ofPlatform().daemon().name("homekv-watch").start(this::run);
             }
             open++;
@@ -140,9 +144,7 @@ final class WatchHub implements AutoCloseable {
     private boolean begin(Watch watch, long seen) {
         lock.lock();
         try {
-            if (storeClosed) {
-                throw new IllegalStateException("the store has been closed");
-            }
+            requireStoreOpen();
             if (waiting == 0) {
                 passed = seen;
             }
@@ -152,18 +154,34 @@ final class WatchHub implements AutoCloseable {
             watch.waiter = Thread.currentThread();
             watch.passed = seen;
             watch.waiting = true;
-            if (watch.range.isKey()) {
-                byKey.computeIfAbsent(watch.range.from(), key -> new LinkedHashSet<>(2))
-                        .add(watch);
-            } else {
-                byRange.add(watch);
+            waiting++;
+            try {
+                add(watch);
+            } catch (Throwable e) {
+                remove(watch); // A set that runs out of memory may have taken it in.
+                throw e;
             }
-            if (waiting++ == 0 || store.revision() > passed) {
+            if (waiting == 1 || store.revision() > passed) {
                 LockSupport.unpark(thread);
             }
             return true;
         } finally {
             lock.unlock();
+        }
+    }
+
+    private void requireStoreOpen() {
+        if (storeClosed) {
+            throw new IllegalStateException("the store has been closed");
+        }
+    }
+
+    private void add(Watch watch) {
+        if (watch.range.isKey()) {
+            byKey.computeIfAbsent(watch.range.from(), key -> new LinkedHashSet<>(2))
+                    .add(watch);
+        } else {
+            byRange.add(watch);
         }
     }
 
@@ -189,9 +207,11 @@ final class WatchHub implements AutoCloseable {
             return;
         }
         Set<Watch> others = byKey.get(watch.range.from());
-        others.remove(watch);
-        if (others.isEmpty()) {
-            byKey.remove(watch.range.from());
+        if (others != null) {
+            others.remove(watch);
+            if (others.isEmpty()) {
+                byKey.remove(watch.range.from());
+            }
         }
     }
 
@@ -228,33 +248,57 @@ final class WatchHub implements AutoCloseable {
     private boolean round() {
         lock.lock();
         try {
-            long newest = Math.min(store.revision(), passed + COMMITS_PER_ROUND);
-            if (waiting == 0 || newest <= passed) {
+            long upTo = Math.min(store.revision(), passed + COMMITS_PER_ROUND);
+            if (waiting == 0 || upTo <= passed) {
                 return false;
             }
-            List<Bytes> changed = new ArrayList<>();
-            for (long revision = passed + 1; revision <= newest; revision++) {
-                Commit commit = history.get(revision);
-                if (commit == null) {
-                    wakeAll(); // The window has left even those who wait behind; they find that out.
-                    return true;
-                }
-                for (VersionChain chain : commit.chains) {
-                    changed.add(chain.key);
-                }
-            }
-            for (Bytes key : changed) {
-                Set<Watch> watches = byKey.get(key);
-                if (watches != null) {
-                    List.copyOf(watches).forEach(this::wake);
-                }
-            }
-            wakeRanges(changed);
-            passed = newest;
+            hold(upTo);
             return true;
         } finally {
             lock.unlock();
         }
+    }
+
+    /**
+     * The commits up to here are about to be given up: holds those against the watches that wait that have not been yet, so
+     * that nobody who waits falls behind. In the writer's turn; costs a read unless the thread has been left behind.
+     */
+    void pass(long upTo) {
+        if (open == 0) {
+            return;
+        }
+        lock.lock();
+        try {
+            while (waiting > 0 && passed < upTo) {
+                hold(upTo);
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** Holds the next commits against those who wait, up to a revision or until there were enough changes. */
+    private void hold(long upTo) {
+        List<Bytes> changed = new ArrayList<>();
+        long revision = passed;
+        while (revision < upTo && changed.size() < CHANGES_PER_ROUND) {
+            revision++;
+            Commit commit = history.get(revision);
+            if (commit == null) {
+                throw new AssertionError("S15: commit " + revision + " was given up while watches wait behind it");
+            }
+            for (VersionChain chain : commit.chains) {
+                changed.add(chain.key);
+            }
+        }
+        for (Bytes key : changed) {
+            Set<Watch> watches = byKey.get(key);
+            if (watches != null) {
+                List.copyOf(watches).forEach(this::wake);
+            }
+        }
+        wakeRanges(changed);
+        passed = revision;
     }
 
     /** Wakes those whose range has one of the keys: a binary search each, however many keys there are. */

@@ -378,7 +378,7 @@ class LeaseTest {
             attachMany(kv);
             AtomicInteger revokes = new AtomicInteger();
             kv.store.changedThrough(command -> {
-                assertEquals(new Command.Revoke(1, 1_000), command);
+                assertEquals(new Command.Revoke(1, 1_000, 1), command);
                 assertNull(kv.store.keepAlive(1), "on its way out, even before anything has gone");
                 Result result = kv.log.submit(command);
                 int done = revokes.incrementAndGet();

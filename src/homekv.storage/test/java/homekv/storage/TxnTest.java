@@ -313,12 +313,18 @@ class TxnTest {
             Result.Refused refused = new Result.Refused(Limit.REQUEST_KEYS, 21, 20);
             transacted(kv, Txn.of(scan(Range.all()), scan(Range.all())));
             assertEquals(refused, unchanged(kv, Txn.of(scan(Range.all()), scan(Range.all()), new Op.Get(A))));
-            assertEquals(refused, unchanged(kv, new Txn(List.of(ten, ten), List.of(new Op.Get(A)), List.of())));
+            Compare others = number(Range.from(Bytes.utf8("")), Compare.Field.VERSION, Compare.Operator.EQUAL, 1);
+            Compare first = number(Range.key(keys.get(0)), Compare.Field.VERSION, Compare.Operator.EQUAL, 1);
+            assertEquals(
+                    refused,
+                    unchanged(kv, new Txn(List.of(ten, first, ten), List.of(), List.of())),
+                    "one after another");
+            transacted(kv, new Txn(List.of(others, ten, ten), List.of(scan(Range.all())), List.of()));
             Op.Scan counting = new Op.Scan(Range.all(), true, 0, true);
             assertEquals(refused, unchanged(kv, Txn.of(counting, counting, counting)));
             assertEquals(
                     refused,
-                    unchanged(kv, new Txn(List.of(ten, ten), List.of(new Op.Delete(Range.all(), false)), List.of())));
+                    unchanged(kv, new Txn(List.of(ten, first), List.of(new Op.Delete(Range.all(), false)), List.of())));
             transacted(kv, new Txn(List.of(ten), List.of(new Op.Delete(Range.all(), false)), List.of()));
             assertEquals(0, kv.store.counters().keys());
         }
