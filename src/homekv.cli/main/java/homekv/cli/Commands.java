@@ -248,10 +248,10 @@ final class Commands {
             HomeKvClient.Swapped swapped = client.compareAndSet(key, expected, value);
             if (!swapped.done()) {
                 Entry found = swapped.found();
-                throw new ComparisonException(Text.utf8(Text.showKey(key))
+                throw new ComparisonException(Text.brief(Text.showKey(key))
                         + (found == null
                                 ? " is not there"
-                                : " has the value " + Text.utf8(Text.showValue(found.value())))
+                                : " has the value " + Text.brief(Text.showValue(found.value())))
                         + "; nothing was changed");
             }
             out.written(swapped.revision());

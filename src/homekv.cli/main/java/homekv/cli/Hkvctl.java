@@ -46,7 +46,8 @@ public final class Hkvctl {
               hkvctl watch [KEY | --prefix P]        prints changes as they come, as history does, until Ctrl-C
                 [--from-rev R] [--prev]              from revision R on; with was=VALUE in front of KEY
 
-            Leases: keys set with one are deleted when it has not been kept alive for its time.
+            Leases: keys set with one are deleted when it has not been kept alive for its time (30s, 5m; a number
+            alone is seconds). A key lets go of its lease when it is set, cas or getset anew; incr leaves it there.
               hkvctl lease grant TIME                OK lease=81
               hkvctl lease keep-alive ID             lease=81 ttl=30s left=30s keys=2
               hkvctl lease time-left ID              the same; hkvctl lease list for all

@@ -49,7 +49,8 @@ public final class Homekv {
               --max-in-flight-bytes N   requests and responses of all calls under way; an eighth of the heap
               --max-memory-bytes N      what the store may hold of the heap; about three fifths of it
 
-            How far back the past can be read, compared and watched; where memory is short, less:
+            How far back the past can be read, compared and watched; where memory is short, less. Without any, a
+            watch that is a moment behind has to begin again:
               --history-bytes N         what it may take of what the store may hold; a quarter of it
               --history-duration TIME   how old it may be: 500ms, 5s, 2m, 0 for none; 5m
 

@@ -18,6 +18,9 @@ import java.util.HexFormat;
 final class Text {
     private static final HexFormat HEX = HexFormat.of();
 
+    /** How many bytes of anything a message shows. */
+    private static final int LONGEST_SHOWN = 200;
+
     private Text() {}
 
     /** The bytes that {@code typed} stands for. */
@@ -49,9 +52,18 @@ final class Text {
         return showValue(value).replace(" ", "\\x20");
     }
 
-    /** Anything typed, as it is shown in a message: without control characters. */
+    /** Anything typed, as it is shown in a message: without control characters, and only its beginning if it is long. */
     static String show(String typed) {
-        return typed.isEmpty() ? "''" : utf8(show(typed, false));
+        return typed.isEmpty() ? "''" : brief(show(typed, false));
+    }
+
+    /** What is shown, as text for a message, and only its beginning if it is long. */
+    static String brief(String shown) {
+        int end = Math.min(shown.length(), LONGEST_SHOWN);
+        while (end < shown.length() && end > 0 && (shown.charAt(end) & 0xc0) == 0x80) {
+            end--; // Not within a character.
+        }
+        return utf8(shown.substring(0, end)) + (end < shown.length() ? "…" : "");
     }
 
     /** A message of any origin as one line without control characters. */

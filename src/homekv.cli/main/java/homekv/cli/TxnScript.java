@@ -75,7 +75,7 @@ final class TxnScript {
     /** The transaction that a script describes; a wrong line is named by its number. */
     static Txn parse(String script) throws UsageException {
         TxnScript parsed = new TxnScript();
-        String[] lines = script.split("\r?\n", -1);
+        String[] lines = withoutByteOrderMark(script).split("\r?\n", -1);
         for (int i = 0; i < lines.length; i++) {
             String line = trimmed(lines[i]);
             if (line.isEmpty() || line.startsWith("#")) {
@@ -217,6 +217,10 @@ final class TxnScript {
                 throw new UsageException("there is no step " + Text.show(name)
                         + "; write if, then, else, get, scan, count, put, del, delprefix or incr");
         };
+    }
+
+    private static String withoutByteOrderMark(String script) {
+        return script.startsWith("\u00ef\u00bb\u00bf") ? script.substring(3) : script;
     }
 
     private static void require(boolean holds, String form) throws UsageException {

@@ -17,6 +17,7 @@ import io.grpc.netty.NettyChannelBuilder;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.nio.NioIoHandler;
 import io.netty.channel.socket.nio.NioSocketChannel;
+import java.io.IOException;
 import java.net.ConnectException;
 import java.net.URI;
 import java.net.URISyntaxException;
@@ -169,6 +170,8 @@ final class Connection implements AutoCloseable {
     private static boolean isLoss(Status status) {
         return switch (status.getCode()) {
             case UNAVAILABLE -> true;
+            // What gRPC makes of a connection that breaks while a call is being started on it.
+            case UNKNOWN -> isCausedBy(IOException.class, status);
             case CANCELLED -> status.getCause() == null; // Else it was ended on this side.
             default -> false;
         };

@@ -84,6 +84,9 @@ public final class HomeKvClient implements AutoCloseable {
     /** The longest pause after the first conflict of a transaction, about what a few calls take. */
     private static final long FIRST_PAUSE_NANOS = 500_000;
 
+    /** More than any server takes, and few enough milliseconds to be counted. */
+    private static final Duration LONGEST_LEASE = Duration.ofDays(1_000_000);
+
     private final Connection connection;
     private final ClientMessages messages;
 
@@ -269,6 +272,10 @@ public final class HomeKvClient implements AutoCloseable {
      * returned; see {@link Transactions#run}. Its reads go to one revision, its writes are sent when it has returned. It
      * runs again where somebody else has changed what it read, and should do nothing else that matters.
      *
+     * <p>Limits: what it reads and writes counts together towards the keys that a request may name, a range with all the
+     * keys in it; with more it is refused as it commits. It runs 64 times at the most, with pauses of up to 64 ms between
+     * attempts that conflict.
+     *
      * @throws homekv.storage.ConflictException if others were faster each time; nothing was changed
      * @throws HomeKvException as every other call; UNREACHABLE may mean that the writes were carried out
      */
@@ -448,7 +455,7 @@ public final class HomeKvClient implements AutoCloseable {
     /**
      * Gives up all revisions below one, so that it is the first that can be read.
      *
-     * @throws HomeKvException OUT_OF_RANGE if they have been given up, or have yet to come
+     * @throws HomeKvException OUT_OF_RANGE if that one has been given up itself, or has yet to come
      */
     public void compact(long revision) {
         CompactRequest request =
@@ -470,6 +477,12 @@ public final class HomeKvClient implements AutoCloseable {
      * @param timeToLive at least a millisecond
      */
     public long grantLease(Duration timeToLive) {
+        if (timeToLive.compareTo(Duration.ofMillis(1)) < 0 || timeToLive.compareTo(LONGEST_LEASE) > 0) {
+            throw new HomeKvException(
+                    HomeKvException.Reason.INVALID,
+                    "a lease lives for at least 1 millisecond and at most " + LONGEST_LEASE.toDays() + " days",
+                    null);
+        }
         LeaseGrantRequest request = LeaseGrantRequest.newBuilder()
                 .setTtlMillis(timeToLive.toMillis())
                 .build();

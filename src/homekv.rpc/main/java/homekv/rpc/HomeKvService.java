@@ -51,9 +51,6 @@ final class HomeKvService {
     /** The same for a step or a comparison of a transaction, which may have a range for its key. */
     static final int STEP_OVERHEAD_BYTES = 192;
 
-    /** How many keys of a lease one command deletes, so that others are not held up for long. */
-    private static final int KEYS_PER_REVOKE = 1_000;
-
     private final MvccStore store;
     private final CommandLog log;
     private final Limits limits;
@@ -253,17 +250,13 @@ final class HomeKvService {
     }
 
     private LeaseRevokeResponse leaseRevoke(InputStream body) throws IOException, RefusedException {
-        Command.Revoke revoke = new Command.Revoke(decoder(body).lease(), KEYS_PER_REVOKE);
-        Result.Applied last = submit(revoke, Result.Applied.class);
-        long deleted = last.deletedKeys();
-        // As many as that were deleted, so that there may be more. The one who ends expired leases may be at it, too.
-        while (last.deletedKeys() == KEYS_PER_REVOKE && log.submit(revoke) instanceof Result.Applied applied) {
-            deleted += applied.deletedKeys();
-            last = applied;
+        Result result = store.revoke(decoder(body).lease());
+        if (!(result instanceof Result.Applied revoked)) {
+            throw new RefusedException(result);
         }
         return LeaseRevokeResponse.newBuilder()
-                .setDeleted(deleted)
-                .setRevision(last.revision())
+                .setDeleted(revoked.deletedKeys())
+                .setRevision(revoked.revision())
                 .build();
     }
 

@@ -134,9 +134,14 @@ final class InFlightBytes extends ServerStreamTracer.Factory {
             return true;
         }
 
-        /** Charges the response of a stream; false if there is no room for it, or none in the share that streams have. */
+        /**
+         * Charges the response of a stream; false if there is no room for it, or none in the share that streams have. One
+         * that has the share for itself may have more.
+         */
         boolean chargeStream(long bytes) {
-            if (reservedByStreams.addAndGet(bytes) <= limits.inFlightBytes() / STREAMS_SHARE && charge(bytes)) {
+            long all = reservedByStreams.addAndGet(bytes);
+            boolean alone = all == chargedStream + bytes;
+            if ((alone || all <= limits.inFlightBytes() / STREAMS_SHARE) && charge(bytes)) {
                 chargedStream += bytes;
                 return true;
             }

@@ -88,10 +88,16 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
             refuse(Statuses.wrongMessageCount());
         }
         if (!ended) {
-            inFlight.join();
             Thread own = Thread.ofVirtual().unstarted(this);
+            inFlight.join();
             thread = own;
-            own.start();
+            try {
+                own.start();
+            } catch (Throwable e) {
+                thread = null; // So that the end of the call, which follows, closes the body.
+                inFlight.done();
+                throw e;
+            }
         }
     }
 
@@ -129,16 +135,8 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
 
     @Override
     public final void run() {
-        Statuses.Ending ending = new Statuses.Ending(Status.OK);
         try {
-            requireWanted();
-            serve(body, inFlight);
-        } catch (IOException | RefusedException | RuntimeException | Error e) {
-            ending = Statuses.ending(e, call.getMethodDescriptor().getBareMethodName() + "Request");
-        } finally {
-            releaseRequest();
-        }
-        try {
+            Statuses.Ending ending = answer();
             if (!closed) {
                 call.close(ending.status(), ending.trailers());
             }
@@ -146,6 +144,18 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
             LOGGER.log(System.Logger.Level.WARNING, "no memory to end a call: {0}", e.getMessage());
         } finally {
             inFlight.done();
+        }
+    }
+
+    private Statuses.Ending answer() {
+        try {
+            requireWanted();
+            serve(body, inFlight);
+            return new Statuses.Ending(Status.OK);
+        } catch (IOException | RefusedException | RuntimeException | Error e) {
+            return Statuses.ending(e, call.getMethodDescriptor().getBareMethodName() + "Request");
+        } finally {
+            releaseRequest();
         }
     }
 

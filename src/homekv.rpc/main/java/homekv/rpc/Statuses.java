@@ -11,7 +11,9 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.ProtoUtils;
 import java.io.IOException;
+import java.util.EnumSet;
 import java.util.Locale;
+import java.util.Set;
 
 /**
  * Every gRPC status that this server answers, and the words that go with it: what is wrong, how large it is, which
@@ -30,6 +32,9 @@ final class Statuses {
             Metadata.Key.of("homekv-out-of-range-bin", ProtoUtils.metadataMarshaller(OutOfRange.getDefaultInstance()));
 
     private static final System.Logger LOGGER = System.getLogger(Statuses.class.getName());
+
+    /** What no flag of the server sets. */
+    private static final Set<Limit> WITHOUT_FLAG = EnumSet.range(Limit.SNAPSHOT_BYTES, Limit.LEASE_MILLIS);
 
     /** The longest key that is written out in a message. */
     private static final int SHOWN_KEY_BYTES = 64;
@@ -149,8 +154,8 @@ final class Statuses {
     }
 
     private static String over(String whatFormat, Result.Refused refused) {
-        return String.format(Locale.ROOT, whatFormat, refused.actual()) + ", the limit is " + refused.allowed() + " ("
-                + flag(refused.limit()) + ")";
+        return String.format(Locale.ROOT, whatFormat, refused.actual()) + ", the limit is " + refused.allowed()
+                + (WITHOUT_FLAG.contains(refused.limit()) ? "" : " (" + flag(refused.limit()) + ")");
     }
 
     /** Refuses a request that is so large that it is not even received whole. */
@@ -172,9 +177,9 @@ final class Statuses {
         return Status.CANCELLED.withDescription("the call has ended before it was carried out");
     }
 
-    /** The transaction has changed the store, and what it answers cannot be sent. Not RESOURCE_EXHAUSTED: no retry. */
+    /** The transaction has changed the store, and what it answers cannot be sent. No code that asks for a retry. */
     static Status carriedOutUnanswered(long revision, long responseBytes) {
-        return Status.UNAVAILABLE.withDescription("the transaction was carried out, as revision " + revision
+        return Status.UNKNOWN.withDescription("the transaction was carried out, as revision " + revision
                 + ", but its response of " + responseBytes
                 + " bytes finds no room beside the other calls under way; read again what is wanted of it");
     }

@@ -303,7 +303,9 @@ final class StreamedReads {
                 }
                 kept.add(event);
             }
-            seen = kept.isEmpty() ? last : Math.max(seen, kept.get(kept.size() - 1).revision());
+            seen = kept.isEmpty()
+                    ? last
+                    : Math.max(seen, kept.get(kept.size() - 1).revision());
             read = kept.iterator();
         }
 

@@ -404,7 +404,7 @@ class MethodsTest {
             kv.assertRefused(Limit.IN_FLIGHT_BYTES, "\\d+", () -> stub.txn(reads));
             TxnRequest writes = txn(opGet("k"), opGet("k"), opPut("written", "1"));
             Status status = Harness.status(() -> stub.txn(writes));
-            assertEquals(Status.Code.UNAVAILABLE, status.getCode());
+            assertEquals(Status.Code.UNKNOWN, status.getCode());
             assertTrue(status.getDescription().contains("was carried out, as revision 2,"), status::toString);
             assertTrue(stub.get(get("written")).getRecords(0).hasValue());
             kv.awaitInFlight(0);

@@ -28,8 +28,12 @@ import homekv.rpc.proto.ScanResponse;
 import homekv.rpc.proto.SetRequest;
 import homekv.rpc.proto.WatchRequest;
 import homekv.rpc.proto.WatchResponse;
+import homekv.storage.Bytes;
+import homekv.storage.Command;
+import homekv.storage.CommandLog;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
+import homekv.storage.MemoryCommandLog;
 import io.grpc.CallOptions;
 import io.grpc.ClientCall;
 import io.grpc.Context;
@@ -38,6 +42,7 @@ import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.netty.NettyChannelBuilder;
 import java.lang.management.ManagementFactory;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -943,6 +948,63 @@ class StreamsTest {
             assertEquals(Status.Code.OK, scan.end().getCode());
             assertEquals(keys(0, 5_000), keys(parts));
             assertTrue(stopped.get(Harness.HANG_SECONDS, TimeUnit.SECONDS));
+        }
+    }
+
+    /** However many streams nobody reads, requests have half of the room for calls under way. */
+    @Test
+    void streamsThatNobodyReadsLeaveRoomForRequests() throws Exception {
+        int room = 4 << 20;
+        try (Harness kv = new Harness(Harness.ROOMY.with(Limit.IN_FLIGHT_BYTES, room))) {
+            HomeKvServiceBlockingStub stub = kv.stub();
+            fill(stub, 2_000, 1_000);
+            ManagedChannel channel = NettyChannelBuilder.forAddress(kv.server.address())
+                    .usePlaintext()
+                    .flowControlWindow(64 << 10)
+                    .build();
+            try {
+                List<Taker<ScanResponse>> stalled = new ArrayList<>();
+                for (int i = 0; i < 200; i++) {
+                    stalled.add(new Taker<>(channel, HomeKvServiceGrpc.getScanMethod(), scan().build()));
+                }
+                // Those that find no room in the share of the streams end; the others hold what they have sent.
+                Harness.await("the streams take what they can", () -> kv.server.bytesInFlight() > room / 3);
+                for (int i = 0; i < 100; i++) {
+                    stub.set(set(put(key(i), bytes(room / 3))));
+                }
+                stalled.forEach(Taker::cancel);
+                kv.awaitInFlight(0);
+            } finally {
+                channel.shutdownNow();
+                assertTrue(channel.awaitTermination(Harness.HANG_SECONDS, TimeUnit.SECONDS));
+            }
+        }
+    }
+
+    /** More versions than are looked at from the newest one on. */
+    @Test
+    void theHistoryOfAKeyThatWasWrittenOftenComesWholeAndInOrder() throws Exception {
+        int versions = 10_000;
+        try (Harness kv = new Harness()) {
+            HomeKvServiceBlockingStub stub = kv.stub();
+            CommandLog log = new MemoryCommandLog(kv.store);
+            for (int i = 1; i <= versions; i++) {
+                log.submit(Command.put(Bytes.utf8(i % 10 == 0 ? "other" : "often"), Bytes.utf8("" + i)));
+            }
+            long last = 0;
+            int count = 0;
+            Iterator<HistoryResponse> parts = stub.history(
+                    HistoryRequest.newBuilder().setKey(bytes("often")).build());
+            while (parts.hasNext()) {
+                for (homekv.rpc.proto.Event event : parts.next().getEventsList()) {
+                    assertTrue(event.getRevision() > last);
+                    last = event.getRevision();
+                    assertEquals("" + last, event.getEntry().getValue().toStringUtf8());
+                    count++;
+                }
+            }
+            assertEquals(versions - versions / 10, count);
+            assertEquals(versions - 1, last);
         }
     }
 }

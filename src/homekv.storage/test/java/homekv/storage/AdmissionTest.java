@@ -224,6 +224,83 @@ class AdmissionTest {
         }
     }
 
+    /** Long keys with little behind them, all deleted again, and kept by something that could do without. */
+    private static void fillWithDeletedKeys(Harness kv) {
+        for (int i = 0; i < 100; i++) {
+            kv.applied(set(put(longKey(i), bytes(1))));
+        }
+    }
+
+    private static Bytes longKey(int number) {
+        return Bytes.utf8("x".repeat(1_000) + number);
+    }
+
+    /** S9: the keys themselves are history, too, as soon as they are deleted. */
+    @Test
+    void deletedKeysThatASnapshotKeepsGoBeforeAPutIsRefused() {
+        try (Harness kv = new Harness(ROOMY.with(Limit.MEMORY_BYTES, 200_000))) {
+            fillWithDeletedKeys(kv);
+            Snapshot snapshot = kv.store.snapshot();
+            for (int i = 0; i < 100; i++) {
+                kv.applied(del(longKey(i)));
+            }
+            assertNotNull(snapshot.get(longKey(0)));
+            assertTrue(kv.store.counters().heldBytes() > 100_000, "the keys are there");
+            kv.applied(set(put(K, bytes(150_000))));
+            assertThrows(SnapshotExpiredException.class, () -> snapshot.get(longKey(0)));
+            assertTrue(kv.store.counters().heldBytes() <= 200_000);
+            kv.assertNothingHeldButLiveKeys();
+        }
+    }
+
+    /** S9 */
+    @Test
+    void deletedKeysThatTheWindowKeepsGoBeforeAPutIsRefused() {
+        Limits limits = ROOMY.with(Limit.MEMORY_BYTES, 200_000).with(Limit.HISTORY_BYTES, 1 << 30);
+        try (Harness kv = new Harness(limits.with(Limit.HISTORY_MILLIS, 1L << 40))) {
+            fillWithDeletedKeys(kv);
+            for (int i = 0; i < 100; i++) {
+                kv.applied(del(longKey(i)));
+            }
+            assertEquals(0, kv.store.counters().compactRevision(), "all of it is kept");
+            kv.applied(set(put(K, bytes(150_000))));
+            assertTrue(kv.store.counters().compactRevision() > 100);
+            assertTrue(kv.store.counters().heldBytes() <= 200_000);
+            kv.store.checkInvariants();
+            // But no key that is not there any more makes room for one that does not fit.
+            kv.refused(set(put(key(1), bytes(100_000))));
+        }
+    }
+
+    /** S9: nobody loses history for a put that will not fit anyway, since leases take the room, which nobody gives up. */
+    @Test
+    void nothingIsGivenUpForAPutThatLeasesLeaveNoRoomFor() {
+        for (boolean window : new boolean[] {false, true}) {
+            Limits limits = ROOMY.with(Limit.MEMORY_BYTES, 100_000).with(Limit.HISTORY_BYTES, window ? 1 << 30 : 0);
+            try (Harness kv = new Harness(limits.with(Limit.HISTORY_MILLIS, 1L << 40))) {
+                kv.applied(set(put(K, bytes(20_000))));
+                Snapshot snapshot = kv.store.snapshot();
+                kv.applied(set(put(K, bytes(20_000))));
+                long compactRevision = kv.store.counters().compactRevision();
+                int leases = 0;
+                for (; kv.store.counters().heldBytes() < 80_000; leases++) {
+                    kv.applied(new Command.Grant(1 + leases, 10));
+                }
+                Result.Refused refused = kv.refused(set(put(key(1), bytes(50_000))));
+                assertEquals(Limit.MEMORY_BYTES, refused.limit());
+                assertEquals(compactRevision, kv.store.counters().compactRevision());
+                assertEquals(1, snapshot.get(K).modificationRevision());
+                for (int i = 0; i < leases; i++) {
+                    kv.applied(new Command.Revoke(1 + i, 1));
+                }
+                kv.applied(set(put(key(1), bytes(50_000))));
+                assertTrue(kv.store.counters().heldBytes() <= 100_000);
+                snapshot.close();
+                kv.store.checkInvariants();
+            }
+        }
+    }
+
     /**
      * S9, from the side of somebody who wants to fill the heap: full to the limit, overwrites that make the store no
      * larger are taken for ever, but not on top of what a snapshot keeps of the old values.

@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.SplittableRandom;
+import java.util.concurrent.Phaser;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 
@@ -373,6 +374,42 @@ class ConcurrencyTest {
             all.forEach(Snapshot::close);
             kv.assertNothingHeldButLiveKeys();
             assertEquals(true, expired.get() > 0, "the schedule made none expire");
+        }
+    }
+
+    /** S4: the same places are wanted by all at once, and the blocks that hold them are made just then. */
+    @Test
+    void hundredsOfReadsThatBeginAtOnceFindTheirPlaceBeyondWhatSnapshotsMayTake() throws Exception {
+        int readers = 300;
+        for (int round = 0; round < Harness.count(10, 500); round++) {
+            try (Harness kv = new Harness(Harness.ROOMY.with(Limit.OPEN_SNAPSHOTS, 1))) {
+                Bytes key = Harness.key(1);
+                kv.applied(Command.put(key, Harness.value(1)));
+                Phaser together = new Phaser(readers + 1);
+                try (Harness.Crew crew = new Harness.Crew()) {
+                    for (int i = 0; i < readers; i++) {
+                        crew.startVirtual(() -> {
+                            try {
+                                Reading reading = kv.store.read(Harness.list(1, index -> {
+                                    together.arriveAndAwaitAdvance(); // All of them are under way now.
+                                    together.arriveAndAwaitAdvance();
+                                    return key;
+                                }));
+                                assertEquals(1, Harness.number(reading.entries().get(0)));
+                            } finally {
+                                together.arriveAndDeregister(); // One that fails holds nobody up.
+                            }
+                        });
+                    }
+                    together.arriveAndAwaitAdvance();
+                    kv.applied(Command.put(key, Harness.value(2)));
+                    kv.store.sweep();
+                    together.arriveAndDeregister();
+                }
+                assertEquals(2, Harness.number(kv.store.get(key)));
+                kv.assertNothingHeldButLiveKeys();
+                kv.store.snapshot().close();
+            }
         }
     }
 }

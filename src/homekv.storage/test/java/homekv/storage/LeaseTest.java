@@ -199,6 +199,46 @@ class LeaseTest {
         }
     }
 
+    /** A number means one grant of it: whoever comes too late to end the first one leaves the second one alone. */
+    @Test
+    void theEndOfALeaseIsNotTheEndOfAnotherOneThatHasItsNumberByThen() {
+        try (Harness kv = new Harness()) {
+            kv.applied(new Command.Grant(1, 10));
+            kv.applied(new Command.Revoke(1, 1_000, 1));
+            kv.applied(new Command.Grant(1, 10));
+            kv.applied(set(attach(A, 1)));
+            Counters before = kv.store.counters();
+            assertEquals(new Result.NoLease(1), kv.log.submit(new Command.Revoke(1, 1_000, 1)));
+            assertEquals(before, kv.store.counters());
+            assertEquals(new LeaseStatus(1, 10, 10, 1), kv.store.keepAlive(1));
+            kv.applied(new Command.Revoke(1, 1_000, 2));
+            assertNull(kv.store.lease(1));
+            kv.assertNothingHeldButLiveKeys();
+        }
+    }
+
+    /** S16: somebody else ends the lease and grants the number again, just before it would have been revoked. */
+    @Test
+    void aNumberThatIsGrantedAgainWhileItsLeaseEndsLives() {
+        try (Harness kv = new Harness()) {
+            kv.applied(new Command.Grant(1, 10));
+            kv.applied(set(attach(A, 1)));
+            kv.store.changedThrough(command -> {
+                kv.applied(new Command.Revoke(1, 1_000));
+                kv.applied(new Command.Grant(1, 10));
+                kv.applied(set(attach(B, 1)));
+                return kv.log.submit(command);
+            });
+            kv.nanos.set(10 * MILLI + 1);
+            kv.store.expireLeases();
+            assertNull(kv.store.get(A));
+            assertEquals(1, kv.store.get(B).lease());
+            assertEquals(new LeaseStatus(1, 10, 10, 1), kv.store.keepAlive(1));
+            assertEquals(new Result.NoLease(1), kv.store.revoke(1), "and so it is where a caller ends it");
+            assertEquals(new LeaseStatus(1, 10, 10, 1), kv.store.keepAlive(1));
+        }
+    }
+
     /** S9: leases are memory, too. */
     @Test
     void leasesAreRefusedWhenMemoryIsFullAndTakenAgainWhenThereIsRoom() {
@@ -334,15 +374,19 @@ class LeaseTest {
     private static final int MANY = 20_000;
 
     private static void attachMany(Harness kv) {
+        attachMany(kv, MANY);
+    }
+
+    private static void attachMany(Harness kv, int count) {
         kv.applied(new Command.Grant(1, 10));
-        for (int first = 0; first < MANY; first += 2_000) {
+        for (int first = 0; first < count; first += 2_000) {
             List<Write> writes = new ArrayList<>();
-            for (int i = first; i < first + 2_000; i++) {
+            for (int i = first; i < Math.min(count, first + 2_000); i++) {
                 writes.add(attach(key(i), 1));
             }
             kv.applied(new Command.Set(writes));
         }
-        assertEquals(MANY, keys(kv, 1));
+        assertEquals(count, keys(kv, 1));
     }
 
     /** S16: the turn is held for a thousand keys at a time, and each thousand is one revision. */
@@ -368,6 +412,51 @@ class LeaseTest {
             assertEquals(1, kv.store.counters().keys());
             // What is left beside the one key is its commit, which has gone, too.
             assertTrue(kv.store.counters().heldBytes() <= held);
+        }
+    }
+
+    @Test
+    void revokingALeaseWithManyKeysDeletesThemAllAndSaysHowMany() {
+        try (Harness kv = new Harness(ROOMY.with(Limit.HISTORY_BYTES, 1 << 30))) {
+            attachMany(kv, 2_500);
+            kv.applied(set(put(A, value(1))));
+            long revision = kv.store.revision();
+            Counters before = kv.store.counters();
+            assertEquals(new Result.NoLease(2), kv.store.revoke(2));
+            assertEquals(before, kv.store.counters());
+            assertEquals(new Result.Applied(revision + 3, 2_500), kv.store.revoke(1));
+            assertEquals(revision + 3, kv.store.revision());
+            for (int i = 0; i <= 3; i++) {
+                try (Snapshot snapshot = kv.store.snapshot(revision + i)) {
+                    assertEquals(1 + Math.max(0, 2_500 - 1_000 * i), snapshot.count(Range.all()));
+                }
+            }
+            assertNull(kv.store.lease(1));
+            assertEquals(new Result.NoLease(1), kv.store.revoke(1));
+            kv.store.checkInvariants();
+        }
+    }
+
+    /** S16: it says what it has deleted itself, and lets alone what it was not asked for. */
+    @Test
+    void revokingALeaseWithManyKeysStopsWhereItsNumberIsGrantedAgain() {
+        try (Harness kv = new Harness()) {
+            attachMany(kv, 2_500);
+            AtomicInteger revokes = new AtomicInteger();
+            kv.store.changedThrough(command -> {
+                if (revokes.incrementAndGet() == 2) {
+                    kv.applied(new Command.Revoke(1, 10_000));
+                    kv.applied(new Command.Grant(1, 10));
+                    kv.applied(set(attach(A, 1), attach(B, 1)));
+                }
+                return kv.log.submit(command);
+            });
+            long revision = kv.store.revision();
+            assertEquals(new Result.Applied(revision + 1, 1_000), kv.store.revoke(1));
+            assertEquals(2, revokes.get());
+            assertEquals(new LeaseStatus(1, 10, 10, 2), kv.store.keepAlive(1));
+            assertEquals(2, kv.store.counters().keys());
+            kv.assertNothingHeldButLiveKeys();
         }
     }
 
@@ -444,6 +533,35 @@ class LeaseTest {
                 kv.store.expireLeases();
                 assertEquals(held, kv.store.counters().heldBytes());
                 kv.assertNothingHeldButLiveKeys();
+            }
+        }
+    }
+
+    /** Heap: a child process with little of it. Nothing waits for the time of a lease that has ended before it. */
+    @Test
+    void leasesThatAreRevokedLongBeforeTheirTimeKeepNothing() throws Exception {
+        Harness.child(RevokedEarlyProgram.class, List.of("-Xmx16m"));
+    }
+
+    static final class RevokedEarlyProgram {
+        public static void main(String[] args) {
+            long dayMillis = 24L * 60 * 60 * 1_000;
+            try (Harness kv = new Harness()) {
+                // Of those that are left in a queue, a hundred bytes each would fill the heap twice.
+                for (int i = 1; i <= 300_000; i++) {
+                    kv.applied(new Command.Grant(i, dayMillis));
+                    if (i % 3 == 0) {
+                        kv.applied(set(attach(A, i), attach(B, i)));
+                        kv.applied(new Command.Revoke(i, 1));
+                        kv.applied(set(put(A, value(1)), put(B, value(1)))); // Its last key leaves it: it is over.
+                    } else if (i % 3 == 1) {
+                        assertNotNull(kv.store.keepAlive(i));
+                        assertEquals(new Result.Applied(kv.store.revision(), 0), kv.store.revoke(i));
+                    } else {
+                        kv.applied(new Command.Revoke(i, 1));
+                    }
+                }
+                assertEquals(0, kv.store.counters().leases());
             }
         }
     }

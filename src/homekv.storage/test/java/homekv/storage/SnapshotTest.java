@@ -289,6 +289,41 @@ class SnapshotTest {
         }
     }
 
+    /** S4: each under way while the next one begins, none of them a snapshot that counts. */
+    @Test
+    void moreBriefReadsThanSnapshotsMayBeOpenAllFindTheirPlace() {
+        for (int allowed : new int[] {1, 2, 5}) {
+            try (Harness kv = new Harness(ROOMY.with(Limit.OPEN_SNAPSHOTS, allowed))) {
+                for (int readsAtOnce : new int[] {allowed + 1, 50, 400}) {
+                    readWithin(kv, readsAtOnce);
+                    kv.assertNothingHeldButLiveKeys();
+                    List<Snapshot> open = new ArrayList<>();
+                    for (int i = 0; i < allowed; i++) {
+                        open.add(kv.store.snapshot());
+                    }
+                    assertThrows(IllegalStateException.class, kv.store::snapshot);
+                    readWithin(kv, readsAtOnce);
+                    open.forEach(Snapshot::close);
+                }
+            }
+        }
+    }
+
+    /** Writes, and begins a read in the middle of which all the others run; it sees what was there when it began. */
+    private static void readWithin(Harness kv, int readsAtOnce) {
+        kv.applied(set(put(K, value(readsAtOnce))));
+        Reading reading = kv.store.read(Harness.list(2, index -> {
+            if (index == 1 && readsAtOnce > 1) {
+                readWithin(kv, readsAtOnce - 1);
+                kv.store.sweep();
+            }
+            return K;
+        }));
+        for (Entry entry : reading.entries()) {
+            assertEquals(readsAtOnce, number(entry));
+        }
+    }
+
     /** A read of the present is no snapshot of anybody's: it never fails because of those that are open. */
     @Test
     void aReadOfThePresentGoesOnWhateverSnapshotsExpire() {

@@ -358,6 +358,83 @@ class TransactionsTest {
         }
     }
 
+    /** What it takes to find out that a range is as it was does not halve what may be read. */
+    @Test
+    void aTransactionMayReadARangeOfNearlyAsManyKeysAsACommandMayGoThrough() {
+        for (boolean descending : new boolean[] {false, true}) {
+            try (Harness kv = new Harness(Harness.ROOMY.with(Limit.REQUEST_KEYS, 100))) {
+                kv.applied(new Command.Set(Harness.list(90, i -> Harness.put(Harness.key(i), Harness.value(i)))));
+                Range range = Range.prefix(Bytes.utf8("key-"));
+                Consumer<Transaction> reads = transaction -> readAll(transaction.scan(range, descending));
+                assertEquals(1, attempts(kv, reads, Command.put(A, Harness.value(1))));
+                assertEquals(2, attempts(kv, reads, Command.put(Harness.key(0), Harness.value(1))));
+                assertEquals(2, attempts(kv, reads, Command.delete(Harness.key(89))));
+            }
+        }
+    }
+
+    /** Nothing that is said to it then would be read or written. */
+    @Test
+    void aTransactionIsOverWhenItsFunctionHasReturned() {
+        try (Harness kv = withABandC()) {
+            for (boolean writes : new boolean[] {false, true}) {
+                List<Transaction> kept = new ArrayList<>();
+                List<Iterator<Map.Entry<Bytes, Bytes>>> scans = new ArrayList<>();
+                new Transactions(kv.store, kv.log).run(transaction -> {
+                    kept.add(transaction);
+                    scans.add(transaction.scan(Range.all(), false));
+                    transaction.get(B);
+                    if (writes) {
+                        transaction.put(A, Harness.value(5));
+                    }
+                    return null;
+                });
+                Transaction over = kept.get(0);
+                Counters before = kv.store.counters();
+                assertThrows(IllegalStateException.class, () -> over.get(A), "its own write");
+                assertThrows(IllegalStateException.class, () -> over.get(C));
+                assertThrows(IllegalStateException.class, () -> over.scan(Range.all(), true));
+                assertThrows(IllegalStateException.class, () -> scans.get(0).hasNext());
+                assertThrows(IllegalStateException.class, () -> over.put(A, B));
+                assertThrows(IllegalStateException.class, () -> over.put(A, B, 0));
+                assertThrows(IllegalStateException.class, () -> over.delete(A));
+                assertEquals(before, kv.store.counters());
+            }
+        }
+    }
+
+    /** What the function reads elsewhere, and cannot, is no conflict, and would not be better the next time. */
+    @Test
+    void aReadOfTheFunctionsOwnThatFailsIsHandedOnAtOnce() {
+        try (Harness kv = withABandC();
+                Snapshot expired = kv.store.snapshot()) {
+            kv.applied(Command.put(A, Harness.value(4)));
+            kv.nanos.addAndGet(1L << 62);
+            kv.store.sweep();
+            AtomicInteger attempts = new AtomicInteger();
+            Transactions transactions = new Transactions(kv.store, kv.log);
+            RevisionOutOfRangeException outOfRange = assertThrows(
+                    RevisionOutOfRangeException.class,
+                    () -> transactions.run(transaction -> {
+                        attempts.incrementAndGet();
+                        transaction.put(A, B);
+                        return kv.store.read(List.of(A), 1_000);
+                    }));
+            assertEquals(kv.store.revision(), outOfRange.last());
+            assertEquals(1, attempts.get());
+            assertThrows(
+                    SnapshotExpiredException.class,
+                    () -> transactions.run(transaction -> {
+                        attempts.incrementAndGet();
+                        transaction.put(A, B);
+                        return expired.get(A);
+                    }));
+            assertEquals(2, attempts.get());
+            assertEquals(Harness.value(4), kv.store.get(A).value());
+            assertEquals(0, kv.store.counters().txns());
+        }
+    }
+
     @Test
     void theTransactionOfAFunctionIsOneCommand() {
         try (Harness kv = withABandC()) {

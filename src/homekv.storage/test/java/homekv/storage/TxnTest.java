@@ -330,6 +330,57 @@ class TxnTest {
         }
     }
 
+    /** S8: a deleted key is in the map as long as a snapshot needs it, which is nothing that the commands say. */
+    @Test
+    void howFarATransactionMayGoDoesNotDependOnWhatSnapshotsAreOpen() {
+        Limits limits = ROOMY.with(Limit.REQUEST_KEYS, 20);
+        try (Harness kept = new Harness(limits);
+                Harness dropped = new Harness(limits)) {
+            Snapshot snapshot = null;
+            for (Harness kv : List.of(kept, dropped)) {
+                for (int i = 0; i < 60; i++) {
+                    kv.applied(set(put(key(i), value(1))));
+                }
+                snapshot = kv == kept ? kv.store.snapshot() : snapshot;
+                for (int i = 0; i < 60; i++) {
+                    if (i % 6 != 0) {
+                        kv.applied(del(key(i)));
+                    }
+                }
+                kv.store.sweep();
+            }
+            assertEquals(110, kept.store.counters().versions(), "each deletion and what it deleted");
+            assertEquals(10, dropped.store.counters().versions());
+            Compare ten = number(Range.all(), Compare.Field.VERSION, Compare.Operator.EQUAL, 1);
+            Compare counted = new Compare.Count(Range.from(key(0)), Compare.Operator.EQUAL, 10);
+            Op.Scan descending = new Op.Scan(Range.all(), true, 0, false);
+            Op.Scan counting = new Op.Scan(Range.all(), false, 0, true);
+            Op.Scan first = new Op.Scan(Range.from(key(1)), false, 1, false);
+            List<Txn> txns = List.of(
+                    Txn.of(scan(Range.all()), descending),
+                    Txn.of(counting, counting),
+                    Txn.of(first, first, first, first),
+                    new Txn(List.of(ten), List.of(scan(Range.all())), List.of()),
+                    new Txn(List.of(counted), List.of(counting), List.of()),
+                    Txn.of(scan(Range.all()), new Op.Delete(Range.all(), true)));
+            for (Txn txn : txns) {
+                List<Op> oneMore = new ArrayList<>(txn.then());
+                oneMore.addAll(List.of(counting, counting));
+                Txn tooMuch = new Txn(txn.compares(), oneMore, List.of());
+                boolean deletes = txn.then().get(txn.then().size() - 1) instanceof Op.Delete;
+                if (!deletes) {
+                    Result.Refused refused = new Result.Refused(Limit.REQUEST_KEYS, 21, 20);
+                    assertEquals(refused, unchanged(dropped, tooMuch));
+                    assertEquals(refused, unchanged(kept, tooMuch));
+                }
+                assertEquals(transacted(dropped, txn), transacted(kept, txn));
+            }
+            assertEquals(0, kept.store.counters().keys());
+            snapshot.close();
+            kept.assertNothingHeldButLiveKeys();
+        }
+    }
+
     /** Steps and comparisons count, in both branches and within, whether they are carried out or not. */
     @Test
     void aTransactionHasAsManyStepsAsAllowedAndNoMore() {

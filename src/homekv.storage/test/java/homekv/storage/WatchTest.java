@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -316,6 +317,113 @@ class WatchTest {
         }
     }
 
+    /** A watch of a key and one of a range that wait, for nothing but changes of "mine". */
+    private static List<Watch> waiting(Harness kv, Harness.Crew crew, Ends ends) {
+        Bytes mine = Bytes.utf8("mine");
+        List<Watch> watches = new ArrayList<>();
+        for (Range range : List.of(Range.key(mine), Range.prefix(mine))) {
+            Watch watch = kv.store.watch(range, 0, true, true, false);
+            watches.add(watch);
+            crew.startVirtual(() -> ends.await(watch));
+        }
+        Harness.await("both wait", () -> kv.store.waitingWatches() == 2);
+        return watches;
+    }
+
+    /** How the waits of watches have ended. */
+    private static final class Ends {
+        private final List<List<Event>> returned = Collections.synchronizedList(new ArrayList<>());
+        private final List<RevisionOutOfRangeException> behind = Collections.synchronizedList(new ArrayList<>());
+
+        void await(Watch watch) throws InterruptedException {
+            try {
+                returned.add(watch.next(FOREVER, FOREVER));
+            } catch (RevisionOutOfRangeException e) {
+                behind.add(e);
+            }
+        }
+
+        int count() {
+            return returned.size() + behind.size();
+        }
+    }
+
+    /** Without a pause for the hub, which is left behind again and again. */
+    @Test
+    void aWatchThatWaitsDoesNotEndByTheCompactionOfCommitsThatAreNotMeantForIt() throws Exception {
+        try (Harness kv = new Harness(WINDOW)) {
+            Ends ends = new Ends();
+            try (Harness.Crew crew = new Harness.Crew()) {
+                waiting(kv, crew, ends);
+                for (int i = 0; i < 5_000; i++) {
+                    kv.applied(Command.put(Harness.key(i % 10), Harness.value(i)));
+                    kv.applied(new Command.Compact(kv.store.revision()));
+                }
+                assertEquals(5_000, kv.store.counters().compactRevision());
+                assertEquals(2, kv.store.waitingWatches());
+                kv.applied(Command.put(Bytes.utf8("mine"), Harness.value(1)));
+            }
+            assertEquals(List.of(), ends.behind);
+            assertEquals(2, ends.returned.size());
+            for (List<Event> events : ends.returned) {
+                assertEquals(
+                        List.of(5_001L), events.stream().map(Event::revision).toList());
+            }
+        }
+    }
+
+    /** Every commit leaves the window at once. */
+    @Test
+    void aWatchThatWaitsWhereThereIsNoWindowDoesNotEndByCommitsThatAreNotMeantForIt() throws Exception {
+        try (Harness kv = new Harness(WINDOW.with(Limit.HISTORY_BYTES, 0))) {
+            Ends ends = new Ends();
+            try (Harness.Crew crew = new Harness.Crew()) {
+                waiting(kv, crew, ends);
+                for (int i = 0; i < 10_000; i++) {
+                    kv.applied(Command.put(Harness.key(i % 10), Harness.value(i)));
+                }
+                assertEquals(10_000, kv.store.counters().compactRevision());
+                assertEquals(2, kv.store.waitingWatches());
+                assertEquals(0, ends.count());
+                kv.applied(Command.put(Bytes.utf8("mine"), Harness.value(1)));
+            }
+            assertEquals(2, ends.count());
+            for (RevisionOutOfRangeException behind : ends.behind) {
+                assertEquals(10_002, behind.first());
+            }
+        }
+    }
+
+    /** Whether it is fast enough to get it is chance; that it hears of it is not. */
+    @Test
+    void aWatchThatWaitsForACommitThatIsGivenUpAtOnceGetsItOrFallsBehind() throws Exception {
+        for (Limits limits : List.of(WINDOW, WINDOW.with(Limit.HISTORY_BYTES, 0))) {
+            try (Harness kv = new Harness(limits)) {
+                for (int round = 0; round < Harness.count(300, 20_000); round++) {
+                    Ends ends = new Ends();
+                    long meant;
+                    try (Harness.Crew crew = new Harness.Crew()) {
+                        List<Watch> watches = waiting(kv, crew, ends);
+                        kv.applied(Command.put(Harness.key(1), Harness.value(round)));
+                        kv.applied(Command.put(Bytes.utf8("mine"), Harness.value(round)));
+                        meant = kv.store.revision();
+                        kv.applied(new Command.Compact(meant));
+                        Harness.await("both hear of it", () -> ends.count() == 2 || crew.failed());
+                        watches.forEach(Watch::close);
+                    }
+                    for (List<Event> events : ends.returned) {
+                        assertEquals(
+                                List.of(meant),
+                                events.stream().map(Event::revision).toList());
+                    }
+                    for (RevisionOutOfRangeException behind : ends.behind) {
+                        assertEquals(meant + 1, behind.first());
+                    }
+                }
+            }
+        }
+    }
+
     @Test
     void aWaitThatIsOverSaysHowFarThereWasNothing() throws Exception {
         try (Harness kv = new Harness(WINDOW);
@@ -420,6 +528,19 @@ class WatchTest {
         }
         assertEquals(3, ends.size());
         assertEquals(0, kv.store.waitingWatches());
+    }
+
+    @Test
+    void aClosedStoreIsNotWatched() {
+        Harness kv = new Harness(WINDOW.with(Limit.OPEN_WATCHES, 1));
+        kv.applied(Command.put(Harness.key(1), Harness.value(1)));
+        kv.close();
+        for (long from : new long[] {0, 1}) {
+            IllegalStateException closed = assertThrows(
+                    IllegalStateException.class, () -> kv.store.watch(Range.all(), from, true, true, false));
+            assertEquals("the store has been closed", closed.getMessage());
+        }
+        assertEquals(0, kv.store.counters().watches());
     }
 
     private static void add(List<Throwable> ends, Throwable end) {
