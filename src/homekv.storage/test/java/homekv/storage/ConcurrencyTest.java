@@ -402,9 +402,12 @@ class ConcurrencyTest {
                         });
                     }
                     together.arriveAndAwaitAdvance();
-                    kv.applied(Command.put(key, Harness.value(2)));
-                    kv.store.sweep();
-                    together.arriveAndDeregister();
+                    try {
+                        kv.applied(Command.put(key, Harness.value(2)));
+                        kv.store.sweep();
+                    } finally {
+                        together.arriveAndDeregister();
+                    }
                 }
                 assertEquals(2, Harness.number(kv.store.get(key)));
                 kv.assertNothingHeldButLiveKeys();

@@ -346,6 +346,17 @@ class WatchTest {
         int count() {
             return returned.size() + behind.size();
         }
+
+        /** Each watch has returned the one commit that was meant for it, or has fallen behind by just that. */
+        void check(long meant) {
+            for (List<Event> events : returned) {
+                assertEquals(
+                        List.of(meant), events.stream().map(Event::revision).toList());
+            }
+            for (RevisionOutOfRangeException e : behind) {
+                assertEquals(meant + 1, e.first());
+            }
+        }
     }
 
     /** Without a pause for the hub, which is left behind again and again. */
@@ -365,10 +376,7 @@ class WatchTest {
             }
             assertEquals(List.of(), ends.behind);
             assertEquals(2, ends.returned.size());
-            for (List<Event> events : ends.returned) {
-                assertEquals(
-                        List.of(5_001L), events.stream().map(Event::revision).toList());
-            }
+            ends.check(5_001);
         }
     }
 
@@ -388,9 +396,7 @@ class WatchTest {
                 kv.applied(Command.put(Bytes.utf8("mine"), Harness.value(1)));
             }
             assertEquals(2, ends.count());
-            for (RevisionOutOfRangeException behind : ends.behind) {
-                assertEquals(10_002, behind.first());
-            }
+            ends.check(10_001);
         }
     }
 
@@ -411,14 +417,7 @@ class WatchTest {
                         Harness.await("both hear of it", () -> ends.count() == 2 || crew.failed());
                         watches.forEach(Watch::close);
                     }
-                    for (List<Event> events : ends.returned) {
-                        assertEquals(
-                                List.of(meant),
-                                events.stream().map(Event::revision).toList());
-                    }
-                    for (RevisionOutOfRangeException behind : ends.behind) {
-                        assertEquals(meant + 1, behind.first());
-                    }
+                    ends.check(meant);
                 }
             }
         }
