@@ -43,16 +43,20 @@ public final class Transaction {
     static final class StaleException extends RuntimeException {
         private static final long serialVersionUID = 1;
 
-        StaleException(RuntimeException cause) {
+        /** Whose view it was: a function may use another transaction than its own. */
+        final transient Transaction transaction;
+
+        StaleException(Transaction transaction, RuntimeException cause) {
             super(cause.getMessage(), cause, false, false);
+            this.transaction = transaction;
         }
     }
 
-    private static <T> T reading(Supplier<T> read) {
+    private <T> T reading(Supplier<T> read) {
         try {
             return read.get();
         } catch (SnapshotExpiredException | RevisionOutOfRangeException e) {
-            throw new StaleException(e);
+            throw new StaleException(this, e);
         }
     }
 
@@ -64,6 +68,7 @@ public final class Transaction {
 
     /** The revision of the snapshot that is read. */
     public long revision() {
+        requireUnderWay();
         return view.revision();
     }
 
@@ -113,9 +118,13 @@ public final class Transaction {
         writes.put(key, new Op.Delete(Range.key(key), false));
     }
 
+    /** The function has returned or failed. */
+    void end() {
+        over = true;
+    }
+
     /** The command that commits this, or null if it has written nothing: then all it read is of one moment anyway. */
     Txn commit() {
-        over = true;
         if (writes.isEmpty()) {
             return null;
         }
@@ -134,7 +143,7 @@ public final class Transaction {
     }
 
     /** A scan of the snapshot, and how far it has come. */
-    private static final class RangeRead {
+    private final class RangeRead {
         private final Range range;
         private final boolean descending;
         private final Iterator<Entry> entries;

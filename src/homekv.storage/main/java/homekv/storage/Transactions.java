@@ -148,11 +148,18 @@ public final class Transactions {
             T returned;
             try (View view = source.open()) {
                 Transaction transaction = new Transaction(view);
-                returned = function.apply(transaction);
-                txn = transaction.commit();
-            } catch (Transaction.StaleException e) {
-                last = e;
-                continue;
+                try {
+                    returned = function.apply(transaction);
+                    txn = transaction.commit();
+                } catch (Transaction.StaleException e) {
+                    if (e.transaction != transaction) {
+                        throw e; // Another's, which this function has used.
+                    }
+                    last = e;
+                    continue;
+                } finally {
+                    transaction.end();
+                }
             }
             if (txn == null) {
                 return returned;

@@ -448,4 +448,44 @@ class TransactionsTest {
             assertInstanceOf(Event.Put.class, kv.store.history(A, 2, 1).get(0));
         }
     }
+
+    @Test
+    void aTransactionWhoseFunctionHasFailedIsOverToo() {
+        try (Harness kv = withABandC()) {
+            List<Transaction> kept = new ArrayList<>();
+            assertThrows(
+                    IllegalArgumentException.class,
+                    () -> new Transactions(kv.store, kv.log).run(transaction -> {
+                        kept.add(transaction);
+                        throw new IllegalArgumentException("changed its mind");
+                    }));
+            assertThrows(IllegalStateException.class, () -> kept.get(0).put(A, B));
+            assertThrows(IllegalStateException.class, kept.get(0)::revision);
+        }
+    }
+
+    /** The inner function reads the outer transaction, whose snapshot has expired: it is the outer one that runs again. */
+    @Test
+    void aStaleReadIsAConflictOfTheTransactionThatWasRead() {
+        try (Harness kv = withABandC()) {
+            AtomicInteger outerRuns = new AtomicInteger();
+            AtomicInteger innerRuns = new AtomicInteger();
+            new Transactions(kv.store, kv.log).run(outer -> {
+                if (outerRuns.incrementAndGet() == 1) {
+                    kv.applied(Command.put(A, Harness.value(7)));
+                    kv.nanos.addAndGet(1L << 62);
+                    kv.store.sweep();
+                }
+                new Transactions(kv.store, kv.log).run(inner -> {
+                    innerRuns.incrementAndGet();
+                    inner.put(RESULT, outer.get(A));
+                    return null;
+                });
+                return null;
+            });
+            assertEquals(2, outerRuns.get());
+            assertEquals(2, innerRuns.get());
+            assertEquals(Harness.value(7), kv.store.get(RESULT).value());
+        }
+    }
 }
