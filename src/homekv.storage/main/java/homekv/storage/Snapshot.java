@@ -175,7 +175,7 @@ public final class Snapshot implements AutoCloseable {
     }
 
     /** After so many chains a read lets other virtual threads have their turn, which nobody else does for it. */
-    private static final int CHAINS_BEFORE_YIELD = 4_096;
+    private static final int CHAINS_BEFORE_YIELD = 512;
 
     private static VersionChain next(ChainWalk walk) {
         if (walk.steps() % CHAINS_BEFORE_YIELD == CHAINS_BEFORE_YIELD - 1) {
