@@ -763,6 +763,7 @@ class StreamsTest {
                     stub.set(SetRequest.newBuilder()
                             .addAllRecords(large.getRecordsList().subList(first, first + 100))
                             .build());
+                    kv.awaitInFlight(0);
                 }
                 stub.set(set(put("x", "1")));
                 // A commit of all keys by a request that names none of their values.
