@@ -21,10 +21,7 @@ final class Admission {
         this.limits = limits;
     }
 
-    /**
-     * Why there is no room for this command now, or null if there is. Before a command is ordered, since the answer
-     * depends on which snapshots are open and {@link #apply} must not (S9).
-     */
+    /** Why there is no room for this command now, or null if there is. */
     Result.Refused admit(Command command) {
         return switch (command) {
             case Command.Set set -> {

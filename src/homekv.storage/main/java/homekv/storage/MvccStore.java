@@ -23,7 +23,7 @@ import java.util.function.LongSupplier;
  * store is at revision 0.
  *
  * <p>Cost: a read or write searches a {@link ConcurrentSkipListMap}, O(log n) comparisons of keys; a key costs about
- * 150 bytes of heap over its own bytes and its value's. Versions that neither the history
+ * 160 bytes of heap over its own bytes and its value's. Versions that neither the history
  * window nor an open snapshot can read are dropped by the writers that follow, and by a thread of the store's own.
  *
  * <p>Limits are those of {@link Limits}. When the account of the memory held would pass
@@ -184,7 +184,7 @@ public final class MvccStore implements AutoCloseable {
      * <p>Costs a step for every kept version of the key, however few are wanted.
      *
      * @param from a revision; {@link Counters#compactRevision()} is the first that there is
-     * @param max how many to return at most
+     * @param max how many to return at most; never more than 65,536
      * @throws RevisionOutOfRangeException if {@code from} is older than the history window, or has yet to come
      */
     public List<Event> history(Bytes key, long from, int max) {

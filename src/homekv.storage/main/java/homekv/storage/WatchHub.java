@@ -15,8 +15,9 @@ import java.util.concurrent.locks.ReentrantLock;
  * Wakes watches that wait for a change.
  *
  * <p>One thread goes through the commits as they are published and wakes those watches, of the ones that wait, that are
- * meant by them. All others sleep on, however many there are. The writer does nothing for it but to wake that thread when
- * it sleeps; watches that do not wait, because their owner has not taken what they found, cost nobody anything.
+ * meant by them. All others sleep on, however many there are. The writer wakes that thread when it sleeps, and does its
+ * work for commits that have to be given up before it has come to them; watches that do not wait, because their owner has
+ * not taken what they found, cost nobody anything.
  */
 /*
  * `passed` is the last commit that was held against everyone who waits; it can be any revision as long as nobody does. A

@@ -371,6 +371,9 @@ class HistoryTest {
         assertTrue(whole.get() > 0);
     }
 
+    /** So many revisions apart, so that readers find kept ones on any machine. */
+    private static final int COMPACTED_EVERY = 50;
+
     private static final int ACCOUNTS = 16;
     private static final long TOTAL = 100L * ACCOUNTS;
 
@@ -409,9 +412,13 @@ class HistoryTest {
                     });
                     SplittableRandom compactor = random.split();
                     crew.start(() -> {
-                        while (running.get() > 0 && !crew.failed()) {
-                            kv.log.submit(new Command.Compact(kv.store.revision() - compactor.nextInt(150)));
-                            Thread.sleep(1);
+                        for (long next = 0; running.get() > 0 && !crew.failed(); ) {
+                            long revision = kv.store.revision();
+                            if (revision >= next) {
+                                kv.log.submit(new Command.Compact(revision - compactor.nextInt(150)));
+                                next = revision + COMPACTED_EVERY;
+                            }
+                            Thread.yield();
                         }
                     });
                     for (int reader = 0; reader < readers; reader++) {
