@@ -425,10 +425,8 @@ public final class MvccStore implements AutoCloseable {
                 history.append(commit);
                 reclaimer.keep(commit);
             }
-            if (batch.revoked() != null) {
-                leases.revoke(batch.revoked());
-            }
             published = batch.next();
+            letGoOfLeases(batch);
         } catch (Throwable e) {
             stop(e);
             throw e;
@@ -445,8 +443,19 @@ public final class MvccStore implements AutoCloseable {
                     "S3: revision " + version.revision + " follows " + older.revision + " in " + chain.key);
         }
         reclaimer.add(chain, version);
-        if (Version.lease(older) != version.lease()) {
-            leases.detach(Version.lease(older), chain);
+    }
+
+    /** After publishing, so that nobody finds a lease gone whose keys are still to be seen. */
+    private void letGoOfLeases(Batch batch) {
+        for (int i = 0; i < batch.count(); i++) {
+            Version version = batch.commit().versions[i];
+            long before = Version.lease(version.older);
+            if (before != version.lease()) {
+                leases.detach(before, batch.commit().chains[i]);
+            }
+        }
+        if (batch.revoked() != null) {
+            leases.revoke(batch.revoked());
         }
     }
 
