@@ -83,6 +83,10 @@ final class Statuses {
                                 + (refused.revision() < refused.first() ? "; start again at a newer one" : ""),
                         refused.first(),
                         refused.last());
+            case Result.DiskFull refused ->
+                new Ending(Status.RESOURCE_EXHAUSTED.withDescription("the disk of the server's log has "
+                        + refused.freeBytes() + " bytes free, and writes need " + refused.requiredBytes()
+                        + " (--min-free-bytes); free some, and write again"));
             case Result.Applied applied -> throw new AssertionError("no refusal: " + applied);
             case Result.Transacted transacted -> throw new AssertionError("no refusal: " + transacted);
         };

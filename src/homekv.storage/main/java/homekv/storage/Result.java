@@ -50,4 +50,13 @@ public sealed interface Result {
      * @param last the last one
      */
     record OutOfRange(long revision, long first, long last) implements Result {}
+
+    /**
+     * The disk that the log writes to has too little free space for more of these commands. The same command may be
+     * taken later, once there is room.
+     *
+     * @param freeBytes how much is free
+     * @param requiredBytes how much has to be
+     */
+    record DiskFull(long freeBytes, long requiredBytes) implements Result {}
 }
