@@ -4,7 +4,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentSkipListMap;
-import java.util.function.Supplier;
 
 /**
  * Decides whether there is room for a command (S9). In the writer's turn, before the command is ordered, since the answer
@@ -21,29 +20,47 @@ final class Admission {
         this.limits = limits;
     }
 
-    /** Why there is no room for this command now, or null if there is. */
+    /** Why there is no room for this command now, or null if there is. Nothing may be staged. */
     Result.Refused admit(Command command) {
-        return switch (command) {
-            case Command.Set set -> {
-                Need need = new Need();
-                set.writes().forEach(need::add);
-                yield admit(need, () -> growth(Batch.lastWrites(set.writes())));
-            }
-            case Txn txn -> {
-                Need need = new Need();
-                need.add(txn);
-                yield admit(need, () -> growth(txn));
-            }
+        Need need = need(command);
+        return !need.puts || reclaimer.heldBytes() + need.bytes() <= limits.memoryBytes()
+                ? null
+                : switch (command) {
+                    case Command.Set set -> admit(need, growth(Batch.lastWrites(set.writes())));
+                    case Txn txn -> admit(need, growth(txn));
+                    case Command.Grant grant -> admit(need, new Growth(Footprint.LEASE_BYTES, 0));
+                    case Command.Del del -> null;
+                    case Command.Compact compact -> null;
+                    case Command.Revoke revoke -> null;
+                };
+    }
+
+    /** Whether there is room for the command beside what others that are staged may add, as far as can be seen quickly. */
+    boolean fits(Command command, long stagedBytes) {
+        Need need = need(command);
+        return !need.puts || reclaimer.heldBytes() + stagedBytes + need.bytes() <= limits.memoryBytes();
+    }
+
+    /** The most that a command may add to the account. */
+    long mostBytes(Command command) {
+        return need(command).bytes();
+    }
+
+    private Need need(Command command) {
+        Need need = new Need();
+        switch (command) {
+            case Command.Set set -> set.writes().forEach(need::add);
+            case Txn txn -> need.add(txn);
             case Command.Grant grant -> {
-                Need need = new Need();
                 need.bytes = Footprint.LEASE_BYTES;
                 need.puts = true;
-                yield admit(need, () -> new Growth(Footprint.LEASE_BYTES, 0));
             }
-            case Command.Del del -> null;
-            case Command.Compact compact -> null;
-            case Command.Revoke revoke -> null;
-        };
+            case Command.Del del ->
+                need.bytes = Reclaimer.DELETION_BYTES * del.keys().size();
+            case Command.Revoke revoke -> need.bytes = Reclaimer.DELETION_BYTES * revoke.maxKeys();
+            case Command.Compact compact -> {}
+        }
+        return need;
     }
 
     /** The most that a command can add to the account, while nothing that it replaces is dropped. */
@@ -100,11 +117,7 @@ final class Admission {
     private record Growth(long addedBytes, long replacedBytes) {}
 
     /** What is decided exactly only where the store is nearly full: whatever makes it no larger is always taken. */
-    private Result.Refused admit(Need need, Supplier<Growth> growth) {
-        if (!need.puts || reclaimer.heldBytes() + need.bytes() <= limits.memoryBytes()) {
-            return null;
-        }
-        Growth most = growth.get();
+    private Result.Refused admit(Need need, Growth most) {
         long addedBytes = most.addedBytes;
         long replacedBytes = most.replacedBytes;
         long heldBytes = reclaimer.makeRoom(addedBytes, replacedBytes, Math.max(0, need.bytes() - addedBytes));

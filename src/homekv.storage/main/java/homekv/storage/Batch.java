@@ -114,14 +114,53 @@ final class Batch {
         }
         expect(Math.min(revoke.maxKeys(), revoked.attached.size()));
         Iterator<VersionChain> attached = revoked.attached.iterator();
-        for (int i = 0; i < revoke.maxKeys() && attached.hasNext(); i++) {
+        while (deletedKeys < revoke.maxKeys() && attached.hasNext()) {
             VersionChain chain = attached.next();
-            if (Version.lease(chain.newest) != revoke.lease()) {
-                throw new AssertionError("S16: " + chain.key + " is attached to a lease that it does not name");
+            if (Version.lease(chain.newest)
+                    == revoke.lease()) { // Else a command staged before takes it from the lease.
+                delete(chain);
             }
-            delete(chain);
+        }
+        if (revoked.revoked && deletedKeys == 0) {
+            throw new RefusedException(new Result.NoLease(revoke.lease()));
         }
         return applied();
+    }
+
+    /** Does again what a log has kept of a command. */
+    Result replay(LogRecord.Committed committed) {
+        expect(committed.writes().size());
+        for (Write write : committed.writes()) {
+            switch (write) {
+                case Write.Put put -> {
+                    if (put.lease() != 0 && leases.findAny(put.lease()) == null) {
+                        throw new IllegalArgumentException(
+                                "a key is attached to lease " + put.lease() + ", which is not there");
+                    }
+                    stagePut(put.key(), put.value().unsafeArray(), put.lease());
+                }
+                case Write.Delete delete -> delete(delete.key());
+            }
+        }
+        if (count != committed.writes().size() || revisionTaken() != committed.revision()) {
+            throw new IllegalArgumentException("revision " + committed.revision() + " with "
+                    + committed.writes().size() + " changes comes after revision " + last.revision() + ", of which "
+                    + count + " are changes there");
+        }
+        if (committed.endedLease() != 0) {
+            revoked = leases.findAny(committed.endedLease());
+            if (revoked == null || revoked.grant != committed.endedGrant()) {
+                throw new IllegalArgumentException("lease " + committed.endedLease() + " ends, which is not there");
+            }
+        }
+        return applied();
+    }
+
+    /** Nothing can fail any more: a lease that it ends takes no more keys from here on. */
+    void ordered() {
+        if (revoked != null) {
+            revoked.revoked = true;
+        }
     }
 
     Result transact(Txn txn) {

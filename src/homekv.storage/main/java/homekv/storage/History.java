@@ -42,6 +42,13 @@ final class History {
         compactRevision = revision;
     }
 
+    /** Begins an empty history at a revision: the first that can be read, after which commits are appended. */
+    void begin(long revision) {
+        compactRevision = revision;
+        firstKept = revision + 1;
+        directory = new Directory(firstKept >> SEGMENT_SHIFT, new Commit[][] {new Commit[SEGMENT_SIZE]});
+    }
+
     /** Makes sure that {@link #append} of this revision takes no memory. */
     void reserve(long revision) {
         Directory now = directory;

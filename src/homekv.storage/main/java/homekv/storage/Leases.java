@@ -1,8 +1,11 @@
 package homekv.storage;
 
+import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.NavigableSet;
 import java.util.Set;
 import java.util.TreeSet;
@@ -26,6 +29,9 @@ final class Leases implements AutoCloseable {
     /** In place of a deadline: it has passed, and a command will end the lease. */
     private static final long EXPIRED = Long.MIN_VALUE;
 
+    /** How long the store waits when the disk of its log has no room for ending a lease. */
+    private static final long RETRY_NANOS = 1_000_000_000;
+
     /** How many keys of an ended lease one command deletes. */
     static final int KEYS_PER_REVOKE = 1_000;
 
@@ -38,6 +44,9 @@ final class Leases implements AutoCloseable {
 
         /** Live keys whose newest version names this lease; the writer's own. */
         final Set<VersionChain> attached = new LinkedHashSet<>();
+
+        /** Whether the command that grants it has been committed. */
+        volatile boolean begun;
 
         /** Whether it takes no more keys; the writer's own. */
         boolean revoked;
@@ -77,6 +86,9 @@ final class Leases implements AutoCloseable {
     /** How many leases have been granted; the writer's own. */
     private long grants;
 
+    /** How many there are that have begun and not ended. */
+    private volatile long count;
+
     /** Where expired leases are revoked. */
     private volatile CommandLog log;
 
@@ -88,7 +100,23 @@ final class Leases implements AutoCloseable {
     }
 
     void revokeThrough(CommandLog commandLog) {
-        log = commandLog;
+        lock.lock();
+        try {
+            log = commandLog;
+            if (!due.isEmpty()) {
+                wakeExpirer();
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** Under the lock. */
+    private void wakeExpirer() {
+        if (inBackground && log != null && expirer == null && !closed) {
+            expirer = Thread.ofPlatform().daemon().name("homekv-leases").start(this::expireInBackground);
+        }
+        LockSupport.unpark(expirer);
     }
 
     private long now() {
@@ -108,27 +136,103 @@ final class Leases implements AutoCloseable {
         return byId.get(id);
     }
 
-    /** False if there is one with this number. */
-    boolean grant(long id, long ttlMillis) {
+    /** A lease that begins once it is committed; null if there is one with this number. */
+    Lease stage(long id, long ttlMillis) {
         Lease lease = new Lease(id, ttlMillis, now() + ttlMillis * 1_000_000, grants + 1);
-        if (byId.putIfAbsent(id, lease) != null) {
+        if (!add(lease)) {
+            return null;
+        }
+        grants++;
+        return lease;
+    }
+
+    private boolean add(Lease lease) {
+        if (byId.putIfAbsent(lease.id, lease) != null) {
             return false;
         }
         lock.lock();
         try {
             due.add(lease);
-            if (inBackground && expirer == null && !closed) {
-                expirer = Thread.ofPlatform().daemon().name("homekv-leases").start(this::expireInBackground);
-            }
-            LockSupport.unpark(expirer);
+            wakeExpirer();
         } catch (Throwable e) {
-            byId.remove(id);
+            byId.remove(lease.id);
             throw e;
         } finally {
             lock.unlock();
         }
-        grants++;
         return true;
+    }
+
+    /** The lease's time begins now, and everybody can see it. */
+    void begin(Lease lease) {
+        long deadline = lease.deadline.get();
+        if (deadline != EXPIRED) {
+            lease.deadline.compareAndSet(deadline, now() + lease.ttlMillis * 1_000_000);
+        }
+        lease.begun = true;
+        count++;
+    }
+
+    /** A lease as it was kept; false if there is one with this number. */
+    boolean restore(LeaseLeft left) {
+        Lease lease = new Lease(left.id(), left.ttlMillis(), now() + left.leftMillis() * 1_000_000, left.grant());
+        if (!add(lease)) {
+            return false;
+        }
+        if (left.ended()) {
+            lease.revoked = true;
+            lease.deadline.set(EXPIRED);
+        }
+        grants = Math.max(grants, left.grant());
+        lease.begun = true;
+        count++;
+        return true;
+    }
+
+    /** Sets how much time every lease has left that is among these, and for all others a whole time to live. */
+    void resetTimes(List<LeaseLeft> known) {
+        Map<Long, LeaseLeft> knownById = new HashMap<>();
+        known.forEach(left -> knownById.put(left.id(), left));
+        long now = now();
+        for (Lease lease : byId.values()) {
+            LeaseLeft left = knownById.get(lease.id);
+            boolean same = left != null && left.grant() == lease.grant;
+            if (lease.deadline.get() != EXPIRED) {
+                lease.deadline.set(now + (same ? left.leftMillis() : lease.ttlMillis) * 1_000_000);
+            }
+        }
+        lock.lock();
+        try {
+            // A deadline may have come to lie before that under which its lease is queued.
+            due.clear();
+            for (Lease lease : byId.values()) {
+                lease.queuedDeadline = lease.deadline.get();
+                due.add(lease);
+            }
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /** So many had been granted before the store was begun. */
+    void grantedBefore(long earlierGrants) {
+        grants = Math.max(grants, earlierGrants);
+    }
+
+    long grants() {
+        return grants;
+    }
+
+    /** Every lease, and how much time each has left. */
+    List<LeaseLeft> left() {
+        List<LeaseLeft> all = new ArrayList<>();
+        for (Lease lease : byId.values()) {
+            if (lease.begun) {
+                LeaseStatus status = status(lease);
+                all.add(new LeaseLeft(lease.id, lease.ttlMillis, status.leftMillis(), lease.grant, lease.revoked));
+            }
+        }
+        return all;
     }
 
     /** A live key's newest version has come to name this lease. */
@@ -158,6 +262,13 @@ final class Leases implements AutoCloseable {
         }
     }
 
+    /** The key named this lease before the command that is being committed; perhaps one that is staged names it again. */
+    void letGo(long id, VersionChain chain) {
+        if (Version.lease(chain.newest) != id) {
+            detach(id, chain);
+        }
+    }
+
     /** The lease takes no more keys, and is gone once it has none. */
     void revoke(Lease lease) {
         lease.revoked = true;
@@ -166,8 +277,10 @@ final class Leases implements AutoCloseable {
     }
 
     private void removeIfOver(Lease lease) {
-        if (lease.revoked && lease.attached.isEmpty()) {
-            byId.remove(lease.id, lease);
+        if (lease.deadline.get() == EXPIRED && lease.revoked && lease.attached.isEmpty()) {
+            if (byId.remove(lease.id, lease)) {
+                count--;
+            }
             lock.lock();
             try {
                 due.remove(lease);
@@ -190,12 +303,12 @@ final class Leases implements AutoCloseable {
     // ---- Any thread ----
 
     long count() {
-        return byId.mappingCount();
+        return count;
     }
 
     /** Moves the deadline of a lease to a whole time to live from now; null if it has ended. */
     LeaseStatus keepAlive(long id) {
-        Lease lease = byId.get(id);
+        Lease lease = begun(id);
         if (lease == null) {
             return null;
         }
@@ -213,8 +326,13 @@ final class Leases implements AutoCloseable {
 
     /** What is known of a lease; null if it has ended. */
     LeaseStatus status(long id) {
-        Lease lease = byId.get(id);
+        Lease lease = begun(id);
         return lease == null ? null : status(lease);
+    }
+
+    private Lease begun(long id) {
+        Lease lease = byId.get(id);
+        return lease == null || !lease.begun ? null : lease;
     }
 
     private LeaseStatus status(Lease lease) {
@@ -226,6 +344,7 @@ final class Leases implements AutoCloseable {
 
     List<LeaseStatus> all() {
         return byId.values().stream()
+                .filter(lease -> lease.begun)
                 .map(this::status)
                 .sorted(Comparator.comparingLong(LeaseStatus::id))
                 .toList();
@@ -233,14 +352,20 @@ final class Leases implements AutoCloseable {
 
     // ---- Expiring ----
 
-    /** Revokes every lease whose deadline has passed, a bounded number of keys a command. Not in a turn. */
-    void expire() {
+    /**
+     * Revokes every lease whose deadline has passed, a bounded number of keys a command. Not in a turn. Returns whether it
+     * could; else it is worth trying again in a while.
+     */
+    boolean expire() {
         for (Lease lease; (lease = takeExpired()) != null; ) {
-            revoke(lease.id, lease.grant);
+            if (revoke(lease.id, lease.grant) instanceof Result.DiskFull) {
+                return false; // It stays first in the queue.
+            }
             if (byId.get(lease.id) == lease) {
                 throw new AssertionError("S16: lease " + lease.id + " has been revoked and is there");
             }
         }
+        return true;
     }
 
     /** Revokes one lease through the log, with other writers' turns in between; what came of it. Not in a turn. */
@@ -253,8 +378,11 @@ final class Leases implements AutoCloseable {
         // The number may have been granted again meanwhile, but then it is another grant.
         for (Lease lease; (lease = byId.get(id)) != null && lease.grant == grant; ) {
             Reclaimer.letOthersWrite(turn);
-            if (!(log.submit(new Command.Revoke(id, KEYS_PER_REVOKE, grant)) instanceof Result.Applied next)
-                    || next.deletedKeys() == 0) {
+            Result result = log.submit(new Command.Revoke(id, KEYS_PER_REVOKE, grant));
+            if (result instanceof Result.DiskFull) {
+                return result; // The keys that are left go when it is revoked again, or by themselves.
+            }
+            if (!(result instanceof Result.Applied next) || next.deletedKeys() == 0) {
                 break;
             }
             deleted += next.deletedKeys();
@@ -265,7 +393,7 @@ final class Leases implements AutoCloseable {
 
     /** The grant of a lease that has not ended; 0: there is none. */
     long grant(long id) {
-        Lease lease = byId.get(id);
+        Lease lease = begun(id);
         return lease == null ? 0 : lease.grant;
     }
 
@@ -298,11 +426,13 @@ final class Leases implements AutoCloseable {
     private void expireInBackground() {
         while (!closed) {
             try {
-                expire();
+                boolean all = expire();
                 lock.lock();
                 long waitNanos;
                 try {
-                    waitNanos = due.isEmpty() ? Long.MAX_VALUE : due.first().queuedDeadline - now() + 1;
+                    waitNanos = !all
+                            ? RETRY_NANOS
+                            : due.isEmpty() ? Long.MAX_VALUE : due.first().queuedDeadline - now() + 1;
                 } finally {
                     lock.unlock();
                 }

@@ -59,7 +59,7 @@ public final class MvccStore implements AutoCloseable {
     /** The reason of a store that has been closed. */
     private static final Throwable CLOSED = new Throwable("closed");
 
-    private final long id = ThreadLocalRandom.current().nextLong();
+    private final long id;
     private final Limits limits;
     private final LongSupplier nanoClock;
     private final ConcurrentSkipListMap<Bytes, VersionChain> chains = new ConcurrentSkipListMap<>();
@@ -77,16 +77,28 @@ public final class MvccStore implements AutoCloseable {
     /** Held by the writer. Command logs take it; nothing that a reader does needs it. */
     final ReentrantLock turn = new ReentrantLock();
 
+    /** What the last command that has been staged leaves behind, committed or not. The writer's own. */
+    private Published staged = published;
+
+    /** What the commands that have been staged and not committed may add to the account. The writer's own. */
+    private long stagedBytes;
+
     /** Why the store takes no more commands, or null. The writer's own. */
     private Throwable stopped;
 
     /** An empty store. Closing it ends the thread that reclaims in the background. */
     public MvccStore(Limits limits) {
-        this(limits, System::nanoTime, true);
+        this(limits, System::nanoTime, true, ThreadLocalRandom.current().nextLong());
     }
 
     /** For tests: with a clock of their own, and without a background thread where they sweep themselves. */
     MvccStore(Limits limits, LongSupplier nanoClock, boolean sweepInBackground) {
+        this(limits, nanoClock, sweepInBackground, ThreadLocalRandom.current().nextLong());
+    }
+
+    /** An empty store with a number that it may have had before. */
+    MvccStore(Limits limits, LongSupplier nanoClock, boolean sweepInBackground, long id) {
+        this.id = id;
         this.limits = Objects.requireNonNull(limits);
         this.nanoClock = Objects.requireNonNull(nanoClock);
         this.openSnapshots =
@@ -105,7 +117,8 @@ public final class MvccStore implements AutoCloseable {
 
     /**
      * A random number that tells this store from every other one, whose revisions have nothing to do with those of this
-     * one. Whoever keeps a revision for longer than a store may live keeps this with it.
+     * one. Whoever keeps a revision for longer than a store may live keeps this with it. A store that is recovered has the
+     * number that it had before if it has everything that anybody can have seen of it, and else a new one.
      */
     public long id() {
         return id;
@@ -330,53 +343,70 @@ public final class MvccStore implements AutoCloseable {
 
     // ---- Writing: in the writer's turn ----
 
-    /** Why there is no room for this command now, or null if there is; see {@link Admission}. */
+    /**
+     * Whether a command can be staged beside those that have been and are not committed yet, without anything having to be
+     * given up for it. True if there are none.
+     */
+    boolean fits(Command command) {
+        requireTurn();
+        return stagedBytes == 0 || admission.fits(command, stagedBytes);
+    }
+
+    /** Why there is no room for this command now, or null if there is; see {@link Admission}. Only if it fits. */
     Result.Refused admit(Command command) {
         requireTurn();
         requireGoing();
-        return admission.admit(command);
+        return stagedBytes == 0 ? admission.admit(command) : null;
     }
 
-    /**
-     * Applies and publishes a command. Depends on nothing but the command and what earlier commands made, so that the
-     * same commands in the same order make the same store (S8).
-     */
+    /** Stages, commits and publishes a command. */
     Result apply(Command command) {
         requireTurn();
         requireGoing();
+        Staged one = evaluate(command);
+        commit(one);
+        reclaim(one);
+        return one.result();
+    }
+
+    /**
+     * Evaluates a command, and links what it writes where commands that follow see it and nobody else does (S2), until it
+     * is committed. Depends on nothing but the command and what earlier commands made (S8).
+     */
+    Staged stage(Command command) {
+        requireTurn();
+        requireGoing();
+        Staged one = evaluate(command);
+        stagedBytes += admission.mostBytes(command);
+        return one;
+    }
+
+    private Staged evaluate(Command command) {
         return switch (command) {
-            case Command.Compact compact -> compact(compact.revision());
+            case Command.Compact compact -> stageCompact(compact.revision());
             case Command.Grant grant -> {
-                boolean granted = leases.grant(grant.lease(), grant.ttlMillis());
-                reclaimer.show();
-                yield granted ? new Result.Applied(published.revision(), 0) : new Result.LeaseExists(grant.lease());
+                Leases.Lease granted = leases.stage(grant.lease(), grant.ttlMillis());
+                yield granted == null
+                        ? Staged.answer(new Result.LeaseExists(grant.lease()))
+                        : new Staged(new Result.Applied(staged.revision(), 0), null, granted, -1);
             }
-            case Command.Set set -> apply(batch -> batch.set(set));
-            case Command.Del del -> apply(batch -> batch.del(del));
-            case Txn txn -> apply(batch -> batch.transact(txn));
-            case Command.Revoke revoke -> apply(batch -> batch.revoke(revoke));
+            case Command.Set set -> stage(batch -> batch.set(set));
+            case Command.Del del -> stage(batch -> batch.del(del));
+            case Txn txn -> stage(batch -> batch.transact(txn));
+            case Command.Revoke revoke -> stage(batch -> batch.revoke(revoke));
         };
     }
 
-    private Result compact(long revision) {
+    private Staged stageCompact(long revision) {
         long first = history.compactRevision();
-        long last = published.revision();
-        if (revision < first || revision > last) {
-            return new Result.OutOfRange(revision, first, last);
-        }
-        Result.Applied applied = new Result.Applied(last, 0);
-        watches.pass(revision);
-        history.compact(revision);
-        try {
-            reclaimer.compacted();
-        } catch (OutOfMemoryError | StackOverflowError e) {
-            reclaimer.sweepWholeMap(); // The compact revision is raised; what was not dropped now is dropped later.
-        }
-        return applied;
+        long last = staged.revision();
+        return revision < first || revision > last
+                ? Staged.answer(new Result.OutOfRange(revision, first, last))
+                : new Staged(new Result.Applied(last, 0), null, null, revision);
     }
 
-    private Result apply(Function<Batch, Result> command) {
-        Batch batch = new Batch(published, chains, leases, limits, reclaimer);
+    private Staged stage(Function<Batch, Result> command) {
+        Batch batch = new Batch(staged, chains, leases, limits, reclaimer);
         Result result;
         try {
             result = command.apply(batch);
@@ -384,20 +414,55 @@ public final class MvccStore implements AutoCloseable {
             history.reserve(batch.next().revision());
         } catch (Batch.RefusedException e) {
             undo(batch);
-            return e.result;
+            return Staged.answer(e.result);
         } catch (Throwable e) {
             undo(batch);
             reclaimer.sweepWholeMap(); // Takes out a chain that was put into the map and not used any more.
             throw e;
         }
-        commit(batch);
-        watches.published();
-        try {
-            reclaimer.committed(batch.count());
-        } catch (OutOfMemoryError | StackOverflowError e) {
-            reclaimer.sweepWholeMap(); // The command is committed; what was not reclaimed now is reclaimed later.
+        batch.ordered();
+        staged = batch.next();
+        return new Staged(result, batch, null, -1);
+    }
+
+    /** Commits and publishes commands in the order in which they were staged: all that have been. */
+    void commit(List<Staged> group) {
+        requireTurn();
+        requireGoing();
+        for (Staged one : group) {
+            commit(one);
         }
-        return result;
+        for (Staged one : group) {
+            reclaim(one); // Not before: what is staged and not in the account yet counts on what it replaces.
+        }
+    }
+
+    private void commit(Staged one) {
+        stagedBytes = 0;
+        if (one.batch() != null) {
+            commit(one.batch());
+            watches.published();
+        } else if (one.granted() != null) {
+            leases.begin(one.granted());
+        } else if (one.compactRevision() > history.compactRevision()) {
+            watches.pass(one.compactRevision());
+            history.compact(one.compactRevision());
+        }
+    }
+
+    /** What becomes of what a committed command leaves behind. It is committed all the same if that fails. */
+    private void reclaim(Staged one) {
+        try {
+            if (one.batch() != null) {
+                reclaimer.committed(one.batch().count());
+            } else if (one.compactRevision() >= 0) {
+                reclaimer.compacted();
+            } else if (one.granted() != null) {
+                reclaimer.show();
+            }
+        } catch (OutOfMemoryError | StackOverflowError e) {
+            reclaimer.sweepWholeMap(); // What was not reclaimed now is reclaimed later.
+        }
     }
 
     private void undo(Batch batch) {
@@ -415,7 +480,7 @@ public final class MvccStore implements AutoCloseable {
     private void commit(Batch batch) {
         try {
             if (published != batch.last()) {
-                throw new AssertionError("S8: another command was applied while this one was being staged");
+                throw new AssertionError("S8: commands are committed in another order than they were staged in");
             }
             Commit commit = batch.commit();
             if (commit != null) {
@@ -435,7 +500,7 @@ public final class MvccStore implements AutoCloseable {
 
     private void commit(VersionChain chain, Version version) {
         Version older = version.older;
-        if (chain.newest != version) {
+        if (chain.at(version.revision) != version) {
             throw new AssertionError("S5: a command gives " + chain.key + " two versions");
         }
         if (older != null && older.revision >= version.revision) {
@@ -451,7 +516,7 @@ public final class MvccStore implements AutoCloseable {
             Version version = batch.commit().versions[i];
             long before = Version.lease(version.older);
             if (before != version.lease()) {
-                leases.detach(before, batch.commit().chains[i]);
+                leases.letGo(before, batch.commit().chains[i]);
             }
         }
         if (batch.revoked() != null) {
@@ -459,8 +524,11 @@ public final class MvccStore implements AutoCloseable {
         }
     }
 
-    /** Plain stores: there may be neither heap nor stack for anything else. */
-    private void stop(Throwable failure) {
+    /**
+     * Takes no more commands, and never shows what has been staged. Plain stores: there may be neither heap nor stack for
+     * anything else.
+     */
+    void stop(Throwable failure) {
         stopped = failure;
         reclaimer.frozen = true;
     }
@@ -494,6 +562,70 @@ public final class MvccStore implements AutoCloseable {
         } finally {
             turn.unlock();
         }
+    }
+
+    // ---- For logs that keep it ----
+
+    /**
+     * Does to the store what a record says a command has done to it before. In the turn.
+     *
+     * @throws IllegalArgumentException if the record does not follow what is there; the message says why
+     */
+    void replay(LogRecord record) {
+        requireTurn();
+        requireGoing();
+        switch (record) {
+            case LogRecord.Committed committed -> {
+                Staged one = stage(batch -> batch.replay(committed));
+                commit(one);
+                reclaim(one);
+            }
+            case LogRecord.Granted granted -> {
+                if (!leases.restore(new LeaseLeft(
+                        granted.lease(), granted.ttlMillis(), granted.ttlMillis(), granted.grant(), false))) {
+                    throw new IllegalArgumentException("lease " + granted.lease() + " is granted twice");
+                }
+                reclaimer.show();
+            }
+            case LogRecord.Compacted compacted -> {
+                if (compacted.revision() > published.revision()) {
+                    throw new IllegalArgumentException("revision " + compacted.revision()
+                            + " is compacted, after revision " + published.revision());
+                }
+                Staged one = new Staged(null, null, null, compacted.revision());
+                commit(one);
+                reclaim(one);
+            }
+            case LogRecord.Closed closed -> {}
+        }
+    }
+
+    /** What a snapshot file holds of the store as it is now. In the turn, with nothing staged; close it soon. */
+    SnapshotSource cut() {
+        requireTurn();
+        Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false));
+        try {
+            ChainWalk walk = new ChainWalk(chains, Range.all(), false);
+            return new SnapshotSource(id, history, snapshot, walk, leases.left(), leases.grants());
+        } catch (Throwable e) {
+            snapshot.close();
+            throw e;
+        }
+    }
+
+    /** Fills this store, which is empty, with what a snapshot file holds. In the turn. */
+    StoreLoader loader() {
+        requireTurn();
+        return new StoreLoader(chains, leases, history, reclaimer, nanoClock, saved -> {
+            staged = saved;
+            published = saved;
+        });
+    }
+
+    /** After recovery: the time that these leases have left; all others have a whole time to live again. */
+    void resetLeaseTimes(List<LeaseLeft> known) {
+        requireTurn();
+        leases.resetTimes(known);
     }
 
     // ---- For tests ----

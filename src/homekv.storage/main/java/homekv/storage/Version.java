@@ -71,6 +71,14 @@ sealed class Version {
         return new Version(revision, 0, 0, null, newest.revision == revision ? newest.older : newest);
     }
 
+    /** A version as it was kept, in front of the next older one. */
+    static Version saved(SavedVersion saved, Version older) {
+        return saved.lease() == 0
+                ? new Version(saved.revision(), saved.createRevision(), saved.version(), saved.value(), older)
+                : new Leased(
+                        saved.revision(), saved.createRevision(), saved.version(), saved.value(), older, saved.lease());
+    }
+
     boolean isTombstone() {
         return value == null;
     }

@@ -1,0 +1,53 @@
+package homekv.storage;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A command that has been evaluated and is ordered, but not yet visible: what it answers, and what it does to the store
+ * once it is committed. A log keeps the latter, not the command, so that recovery depends on nothing that evaluating it
+ * depended on.
+ *
+ * @param result what is answered once it has been committed
+ * @param batch the versions that it makes, or null
+ * @param granted the lease that it begins, or null
+ * @param compactRevision what it raises the compact revision to, or -1
+ */
+record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevision) {
+    /** A command that does nothing to the store. */
+    static Staged answer(Result result) {
+        return new Staged(result, null, null, -1);
+    }
+
+    /** What the log has to keep of it, or null if it changes nothing. */
+    LogRecord record() {
+        if (granted != null) {
+            return new LogRecord.Granted(granted.id, granted.ttlMillis, granted.grant);
+        }
+        if (compactRevision >= 0) {
+            return new LogRecord.Compacted(compactRevision);
+        }
+        Leases.Lease ended = batch == null ? null : batch.revoked();
+        if (batch == null || batch.commit() == null && ended == null) {
+            return null;
+        }
+        return new LogRecord.Committed(
+                batch.next().revision(), writes(), ended == null ? 0 : ended.id, ended == null ? 0 : ended.grant);
+    }
+
+    private List<Write> writes() {
+        if (batch.commit() == null) {
+            return List.of();
+        }
+        VersionChain[] chains = batch.commit().chains;
+        List<Write> writes = new ArrayList<>(chains.length);
+        for (int i = 0; i < chains.length; i++) {
+            Version version = batch.commit().versions[i];
+            writes.add(
+                    version.isTombstone()
+                            ? new Write.Delete(chains[i].key)
+                            : new Write.Put(chains[i].key, Bytes.unsafeWrap(version.value), version.lease()));
+        }
+        return writes;
+    }
+}

@@ -1,0 +1,181 @@
+package homekv.storage;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.function.Consumer;
+import java.util.function.LongSupplier;
+
+/**
+ * Fills an empty store with what a snapshot file holds. In the writer's turn, before anybody else knows the store.
+ *
+ * <p>Takes the heap that the store takes, and for a moment an array of the size of the history window beside it.
+ */
+final class StoreLoader implements SnapshotVisitor {
+    private final ConcurrentSkipListMap<Bytes, VersionChain> map;
+    private final Leases leases;
+    private final History history;
+    private final Reclaimer reclaimer;
+    private final LongSupplier nanoClock;
+    private final Consumer<Published> publish;
+    private long versions;
+    private long keys;
+    private long keyBytes;
+    private long valueBytes;
+
+    /** Of the chains that have been loaded, the one with the highest key; the others hang on it. */
+    private VersionChain last;
+
+    StoreLoader(
+            ConcurrentSkipListMap<Bytes, VersionChain> map,
+            Leases leases,
+            History history,
+            Reclaimer reclaimer,
+            LongSupplier nanoClock,
+            Consumer<Published> publish) {
+        this.map = map;
+        this.leases = leases;
+        this.history = history;
+        this.reclaimer = reclaimer;
+        this.nanoClock = nanoClock;
+        this.publish = publish;
+    }
+
+    @Override
+    public void lease(LeaseLeft lease) {
+        require(leases.restore(lease), "it has a lease twice");
+    }
+
+    @Override
+    public void key(Bytes key, List<SavedVersion> newestFirst) {
+        require(last == null || last.key.compareTo(key) < 0, "its keys are not in order");
+        Version newest = null;
+        for (int i = newestFirst.size() - 1; i >= 0; i--) {
+            SavedVersion saved = newestFirst.get(i);
+            require(newest == null || newest.revision < saved.revision(), "the revisions of a key do not fall");
+            newest = Version.saved(saved, newest);
+            versions++;
+        }
+        require(
+                Version.lease(newest) == 0 || leases.findAny(newest.lease()) != null,
+                "a key names a lease that it has not");
+        last = new VersionChain(key, last);
+        last.newest = newest;
+        map.put(key, last);
+        leases.attach(Version.lease(newest), last);
+        if (Version.isLive(newest)) {
+            keys++;
+            keyBytes += key.length();
+            valueBytes += newest.value.length;
+        }
+    }
+
+    @Override
+    public void finish(long revision, long compactRevision, long grants) {
+        require(compactRevision >= 0 && compactRevision <= revision, "its first revision lies above its last");
+        require(revision - compactRevision <= versions, "it has fewer changes than revisions");
+        int[] changes = new int[(int) (revision - compactRevision)];
+        for (VersionChain chain = last; chain != null; chain = chain.before) {
+            require(chain.newest.revision <= revision, "a version is newer than its last revision");
+            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older) {
+                changes[index(version, compactRevision)]++;
+            }
+        }
+        for (int each : changes) {
+            require(each > 0, "a revision is missing");
+        }
+        history.begin(compactRevision);
+        keepCommits(changes, compactRevision);
+        VersionChain higher = null;
+        for (VersionChain chain = last; chain != null; chain = chain.before) {
+            dropUnread(chain, compactRevision);
+            if (chain.newest != null) {
+                account(chain);
+                higher = chain;
+            } else {
+                map.remove(chain.key);
+                if (higher != null) {
+                    higher.before = chain.before;
+                }
+            }
+        }
+        leases.grantedBefore(grants);
+        publish.accept(new Published(revision, keys, keyBytes, valueBytes, 0, 0, 0));
+        reclaimer.compacted();
+    }
+
+    private static boolean isInWindow(Version version, long compactRevision) {
+        return version != null && version.revision > compactRevision;
+    }
+
+    private static int index(Version version, long compactRevision) {
+        return (int) (version.revision - compactRevision - 1);
+    }
+
+    /** Puts the versions of the window in order of their revisions; {@code changes} has how many each revision made. */
+    private void keepCommits(int[] changes, long compactRevision) {
+        VersionChain[][] chains = new VersionChain[changes.length][];
+        Version[][] made = new Version[changes.length][];
+        for (int i = 0; i < changes.length; i++) {
+            chains[i] = new VersionChain[changes[i]];
+            made[i] = new Version[changes[i]];
+        }
+        // The chains are walked down, so each revision's changes are filled in from their end.
+        for (VersionChain chain = last; chain != null; chain = chain.before) {
+            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older) {
+                int index = index(version, compactRevision);
+                int place = --changes[index];
+                chains[index][place] = chain;
+                made[index][place] = version;
+            }
+        }
+        long nanos = nanoClock.getAsLong();
+        for (int i = 0; i < changes.length; i++) {
+            Commit commit = new Commit(
+                    compactRevision + 1 + i,
+                    nanos,
+                    chains[i],
+                    made[i],
+                    reclaimer.keptBytes(made[i]),
+                    reclaimer.deletedKeyBytes(chains[i], made[i]));
+            history.reserve(commit.revision);
+            history.append(commit);
+            reclaimer.keep(commit);
+        }
+    }
+
+    /** Drops what only revisions below the window read: the file may have more than it claims. */
+    private static void dropUnread(VersionChain chain, long compactRevision) {
+        Version newer = null;
+        Version read = chain.newest;
+        while (isInWindow(read, compactRevision)) {
+            newer = read;
+            read = read.older;
+        }
+        if (read == null) {
+            return;
+        }
+        read.older = null;
+        if (read.isTombstone() && newer != null) {
+            newer.older = null;
+        } else if (read.isTombstone()) {
+            chain.newest = null;
+        }
+    }
+
+    private void account(VersionChain chain) {
+        List<Version> newestFirst = new ArrayList<>();
+        for (Version version = chain.newest; version != null; version = version.older) {
+            newestFirst.add(version);
+        }
+        for (int i = newestFirst.size() - 1; i >= 0; i--) {
+            reclaimer.add(chain, newestFirst.get(i));
+        }
+    }
+
+    private static void require(boolean holds, String otherwise) {
+        if (!holds) {
+            throw new IllegalArgumentException(otherwise);
+        }
+    }
+}
