@@ -76,6 +76,7 @@ class PublicSurfaceTest {
                         "Compare$Operator",
                         "Compare$Value",
                         "Counters",
+                        "DataDirectoryException",
                         "Difference",
                         "Durability",
                         "Entry",
