@@ -12,7 +12,6 @@ import homekv.storage.Entry;
 import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Range;
-import homekv.storage.Result;
 import homekv.storage.Txn;
 import homekv.storage.Write;
 import java.io.IOException;
@@ -292,7 +291,7 @@ final class Commands {
         Txn txn =
                 TxnScript.parse(operands.isEmpty() || operands.get(0).equals("-") ? script() : script(operands.get(0)));
         return (client, out) -> {
-            Result.Transacted result = client.transact(txn);
+            HomeKvClient.Transacted result = client.transact(txn);
             out.transacted(txn, result);
             return result.succeeded() ? Program.DONE : Program.COMPARISON_FAILED;
         };

@@ -8,7 +8,6 @@ import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Op;
 import homekv.storage.OpResult;
-import homekv.storage.Result;
 import homekv.storage.Txn;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -116,7 +115,7 @@ final class Output {
     }
 
     /** A line that says which steps were carried out, and for each step what it came to. */
-    void transacted(Txn txn, Result.Transacted result) throws IOException {
+    void transacted(Txn txn, HomeKvClient.Transacted result) throws IOException {
         line((result.succeeded() ? "OK" : "ELSE") + " revision=" + Long.toUnsignedString(result.revision()));
         List<Op> steps = result.succeeded() ? txn.then() : txn.otherwise();
         for (int i = 0; i < steps.size(); i++) {

@@ -8,13 +8,13 @@ import homekv.rpc.proto.TxnResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Compare;
 import homekv.storage.Difference;
+import homekv.storage.Durability;
 import homekv.storage.Entry;
 import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Op;
 import homekv.storage.OpResult;
 import homekv.storage.Range;
-import homekv.storage.Result;
 import homekv.storage.Txn;
 import java.util.ArrayList;
 import java.util.List;
@@ -135,6 +135,17 @@ final class ClientMessages {
         return Bytes.unsafeWrap(bytes.toByteArray());
     }
 
+    /** Null where the server does not say, or is newer and knows another one. */
+    static Durability durability(homekv.rpc.proto.Durability message) {
+        return switch (message) {
+            case DURABILITY_UNSPECIFIED, UNRECOGNIZED -> null;
+            case MEMORY -> Durability.MEMORY;
+            case WRITTEN -> Durability.WRITTEN;
+            case INTERVAL -> Durability.INTERVAL;
+            case FORCED -> Durability.FORCED;
+        };
+    }
+
     /** An entry with its value, but of {@code keysOnly} with an empty one. */
     Entry entry(homekv.rpc.proto.Entry message, boolean keysOnly) {
         boolean possible = !message.getKey().isEmpty()
@@ -164,10 +175,13 @@ final class ClientMessages {
         return entries;
     }
 
-    Result.Transacted transacted(Txn txn, TxnResponse message) {
+    HomeKvClient.Transacted transacted(Txn txn, TxnResponse message) {
         List<Op> carriedOut = message.getSucceeded() ? txn.then() : txn.otherwise();
-        return new Result.Transacted(
-                message.getRevision(), message.getSucceeded(), results(carriedOut, message.getResultsList()));
+        return new HomeKvClient.Transacted(
+                message.getRevision(),
+                message.getSucceeded(),
+                results(carriedOut, message.getResultsList()),
+                durability(message.getDurability()));
     }
 
     private List<OpResult> results(List<Op> ops, List<homekv.rpc.proto.OpResult> messages) {

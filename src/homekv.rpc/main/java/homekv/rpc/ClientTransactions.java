@@ -40,7 +40,8 @@ final class ClientTransactions implements Transactions.Source {
     @Override
     public Result submit(Txn txn) {
         try {
-            return oneStore.transact(txn);
+            HomeKvClient.Transacted answer = oneStore.transact(txn);
+            return new Result.Transacted(answer.revision(), answer.succeeded(), answer.results());
         } catch (HomeKvException e) {
             if (e.reason() == HomeKvException.Reason.OUT_OF_RANGE) {
                 return new Result.Transacted(0, false, List.of()); // Another store: nothing that was read is there.

@@ -139,6 +139,15 @@ final class Connection implements AutoCloseable {
         }
     }
 
+    /** Calls a method that takes as long as it takes, once. Blocks until the answer is here or the server is gone. */
+    <T> T await(Function<HomeKvServiceBlockingStub, T> method) {
+        try {
+            return method.apply(stub);
+        } catch (StatusRuntimeException e) {
+            throw failure(e, false);
+        }
+    }
+
     /** Begins a call with a stream of answers. Does not block. */
     <Q, R> ResponseStream<R> open(MethodDescriptor<Q, R> method, Q request) {
         return new ResponseStream<>(calls.newCall(method, CallOptions.DEFAULT), request);
@@ -191,6 +200,9 @@ final class Connection implements AutoCloseable {
         String description = said == null || said.isBlank()
                 ? "the server answered " + status.getCode() + " without a reason"
                 : String.join(" ", said.lines().toList());
+        if (e.getTrailers() != null && e.getTrailers().containsKey(Statuses.LOG_STOPPED)) {
+            return new HomeKvException(HomeKvException.Reason.LOG_STOPPED, target + ": " + description, e);
+        }
         String maybe = write ? "; the write may or may not have been carried out" : "";
         if (isLoss(status)) {
             return new HomeKvException(HomeKvException.Reason.UNREACHABLE, unreachable(status, description + maybe), e);

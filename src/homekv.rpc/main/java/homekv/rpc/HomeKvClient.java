@@ -3,6 +3,7 @@ package homekv.rpc;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Empty;
+import homekv.rpc.proto.BackupResponse;
 import homekv.rpc.proto.CompactRequest;
 import homekv.rpc.proto.DelRequest;
 import homekv.rpc.proto.DelResponse;
@@ -22,21 +23,26 @@ import homekv.rpc.proto.ScanRequest;
 import homekv.rpc.proto.ScanResponse;
 import homekv.rpc.proto.SetRequest;
 import homekv.rpc.proto.SetResponse;
+import homekv.rpc.proto.SnapshotResponse;
 import homekv.rpc.proto.TxnRequest;
 import homekv.storage.Bytes;
 import homekv.storage.Compare;
 import homekv.storage.Difference;
+import homekv.storage.Durability;
 import homekv.storage.Entry;
 import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Op;
 import homekv.storage.OpResult;
 import homekv.storage.Range;
-import homekv.storage.Result;
+import homekv.storage.SnapshotFileInfo;
 import homekv.storage.Transaction;
 import homekv.storage.Transactions;
 import homekv.storage.Txn;
 import homekv.storage.Write;
+import io.grpc.StatusRuntimeException;
+import java.io.IOException;
+import java.io.OutputStream;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -69,8 +75,19 @@ public final class HomeKvClient implements AutoCloseable {
      *
      * @param revision the revision it took or, where it changed nothing, the store's
      * @param deleted how many keys were there and are deleted; for a del and the end of a lease only
+     * @param durability what the write survives, null where the server does not say
      */
-    public record Written(OptionalLong revision, OptionalLong deleted) {}
+    public record Written(OptionalLong revision, OptionalLong deleted, Durability durability) {}
+
+    /**
+     * What a transaction did.
+     *
+     * @param revision the revision that it took or, where it changed nothing, the store's then
+     * @param succeeded whether its comparisons held
+     * @param results one for each step that was carried out
+     * @param durability what it survives, null where the server does not say
+     */
+    public record Transacted(long revision, boolean succeeded, List<OpResult> results, Durability durability) {}
 
     /**
      * What came of {@link #compareAndSet}.
@@ -78,8 +95,17 @@ public final class HomeKvClient implements AutoCloseable {
      * @param done whether the key was as expected, and has been set
      * @param revision the revision that it took or, where it was not done, the one that was looked at
      * @param found what the key was instead, null where it was absent; always null where it was done
+     * @param durability what it survives, null where the server does not say
      */
-    public record Swapped(boolean done, long revision, Entry found) {}
+    public record Swapped(boolean done, long revision, Entry found, Durability durability) {}
+
+    /**
+     * How the server keeps what is written.
+     *
+     * @param durability what writes survive, null where the server does not say
+     * @param failure why the log has stopped for good and writes are refused, null as long as they are taken
+     */
+    public record LogState(Durability durability, String failure) {}
 
     /** The longest pause after the first conflict of a transaction, about what a few calls take. */
     private static final long FIRST_PAUSE_NANOS = 500_000;
@@ -167,7 +193,10 @@ public final class HomeKvClient implements AutoCloseable {
         if (!response.getSucc()) {
             throw connection.wrongAnswer("did not carry out the set");
         }
-        return new Written(optional(response.hasRevision(), response.getRevision()), OptionalLong.empty());
+        return new Written(
+                optional(response.hasRevision(), response.getRevision()),
+                OptionalLong.empty(),
+                ClientMessages.durability(response.getDurability()));
     }
 
     /** Deletes keys, all or nothing. */
@@ -180,23 +209,35 @@ public final class HomeKvClient implements AutoCloseable {
         }
         return new Written(
                 optional(response.hasRevision(), response.getRevision()),
-                optional(response.hasDeleted(), response.getDeleted()));
+                optional(response.hasDeleted(), response.getDeleted()),
+                ClientMessages.durability(response.getDurability()));
     }
 
     /** What the server reports of itself: names and numbers, in the order of the protocol; unsigned. */
     public Map<String, Long> metrics() {
-        Metrics metrics = connection
-                .read(timed -> timed.metrics(Empty.getDefaultInstance()))
-                .getMetrics();
+        Metrics metrics = reported();
         Map<String, Long> values = new LinkedHashMap<>();
         for (FieldDescriptor field : Metrics.getDescriptor().getFields()) {
-            if (!field.hasPresence() || metrics.hasField(field)) {
-                Number value = (Number) metrics.getField(field);
+            if ((!field.hasPresence() || metrics.hasField(field)) && metrics.getField(field) instanceof Number value) {
                 boolean unsignedInt = field.getType() == FieldDescriptor.Type.UINT32;
                 values.put(field.getName(), unsignedInt ? Integer.toUnsignedLong(value.intValue()) : value.longValue());
             }
         }
         return values;
+    }
+
+    /** How the server keeps what is written, and whether it still takes writes. */
+    public LogState logState() {
+        Metrics metrics = reported();
+        return new LogState(
+                ClientMessages.durability(metrics.getDurability()),
+                metrics.getLogFailure().isEmpty() ? null : metrics.getLogFailure());
+    }
+
+    private Metrics reported() {
+        return connection
+                .read(timed -> timed.metrics(Empty.getDefaultInstance()))
+                .getMetrics();
     }
 
     /** A key with its revisions, version and lease, or null where it is absent. */
@@ -262,7 +303,7 @@ public final class HomeKvClient implements AutoCloseable {
      * Carries out a transaction in one revision; the answer says whether its comparisons held. What a scan for keys only
      * answers has empty values.
      */
-    public Result.Transacted transact(Txn txn) {
+    public Transacted transact(Txn txn) {
         TxnRequest request = ClientMessages.txn(txn);
         return messages.transacted(txn, connection.write(timed -> timed.txn(request)));
     }
@@ -311,11 +352,11 @@ public final class HomeKvClient implements AutoCloseable {
     /** Puts a value if the key has the expected one, null for an absent key; else changes nothing. */
     public Swapped compareAndSet(Bytes key, Bytes expected, Bytes value) {
         Compare compare = expected == null ? Compare.absent(key) : Compare.valueIs(key, expected);
-        Result.Transacted result =
+        Transacted result =
                 transact(new Txn(List.of(compare), List.of(new Op.Put(key, value, 0)), List.of(new Op.Get(key))));
         Entry found =
                 result.succeeded() ? null : ((OpResult.Got) result.results().get(0)).entry();
-        return new Swapped(result.succeeded(), result.revision(), found);
+        return new Swapped(result.succeeded(), result.revision(), found, result.durability());
     }
 
     // ---- Reading ranges and the past ----
@@ -512,7 +553,10 @@ public final class HomeKvClient implements AutoCloseable {
     public Written revokeLease(long lease) {
         LeaseRequest request = leaseRequest(lease);
         LeaseRevokeResponse response = connection.write(timed -> timed.leaseRevoke(request));
-        return new Written(OptionalLong.of(response.getRevision()), OptionalLong.of(response.getDeleted()));
+        return new Written(
+                OptionalLong.of(response.getRevision()),
+                OptionalLong.of(response.getDeleted()),
+                ClientMessages.durability(response.getDurability()));
     }
 
     /**
@@ -537,6 +581,56 @@ public final class HomeKvClient implements AutoCloseable {
 
     private static LeaseRequest leaseRequest(long lease) {
         return LeaseRequest.newBuilder().setLease(lease).build();
+    }
+
+    // ---- What is on disk ----
+
+    /**
+     * Has the server write a snapshot file, so that it starts sooner the next time. Blocks until that is done, however
+     * long it takes; a server that goes away meanwhile is noticed within a minute or so.
+     *
+     * @throws HomeKvException FAILED if the server lives in memory alone, or could not write the file
+     */
+    public SnapshotFileInfo snapshot() {
+        SnapshotResponse response = connection.await(untimed -> untimed.snapshot(Empty.getDefaultInstance()));
+        return new SnapshotFileInfo(
+                response.getName(), response.getRevision(), response.getKeys(), response.getBytes());
+    }
+
+    /**
+     * Writes a backup of the whole store, of one revision, as the server sends it; the server is held up by {@code out} and
+     * nobody else is. The client's timeout is for how long the server may be silent. What was written is of use only if
+     * this returns; {@code out} stays open.
+     *
+     * @return which revision it is of and how long it is, with an empty name
+     * @throws HomeKvException OUT_OF_RANGE if it took so long that the server has no room left for what has been overwritten
+     *     since; every other reason as with other reads
+     * @throws IOException if {@code out} throws it
+     */
+    public SnapshotFileInfo backup(OutputStream out) throws IOException {
+        for (int attempt = 1; ; attempt++) {
+            long bytes = 0;
+            try (ResponseStream<BackupResponse> parts =
+                    connection.open(HomeKvServiceGrpc.getBackupMethod(), Empty.getDefaultInstance())) {
+                SnapshotFileInfo whole = null;
+                for (BackupResponse part; (part = parts.next(connection.timeoutNanos())) != null; ) {
+                    part.getData().writeTo(out);
+                    bytes += part.getData().size();
+                    whole = part.hasRevision()
+                            ? new SnapshotFileInfo("", part.getRevision(), part.getKeys(), part.getBytes())
+                            : null;
+                }
+                if (whole == null || whole.bytes() != bytes) {
+                    throw connection.wrongAnswer("ended a backup that is not whole");
+                }
+                return whole;
+            } catch (StatusRuntimeException e) {
+                // Nothing is sent a second time that has been written already.
+                if (bytes > 0 || attempt == Connection.MAX_READ_ATTEMPTS || !connection.pausedToRetry(e, attempt)) {
+                    throw connection.failure(e, false);
+                }
+            }
+        }
     }
 
     private static OptionalLong optional(boolean present, long value) {

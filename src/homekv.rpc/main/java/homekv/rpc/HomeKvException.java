@@ -33,6 +33,12 @@ public final class HomeKvException extends RuntimeException {
          */
         UNREACHABLE,
 
+        /**
+         * The server's log has stopped for good, because its disk has failed: whoever runs the server has to mend that and
+         * start it again; it can still be read. The message says whether nothing was changed, or whether that is not known.
+         */
+        LOG_STOPPED,
+
         /** Anything else, such as a server that does not know the method or has failed. */
         FAILED
     }

@@ -29,6 +29,12 @@ import java.util.concurrent.atomic.AtomicBoolean;
  */
 public final class HomeKvServer implements AutoCloseable {
     /**
+     * What the health service says of writes: SERVING, or NOT_SERVING from the moment on that the log has stopped for good.
+     * Reads go on then, and so does the health of the server and of its service.
+     */
+    public static final String WRITES = HomeKvService.NAME + ".writes";
+
+    /**
      * How many calls one connection may have under way; more wait in the client. Enough for ten thousand watches and the
      * calls beside them, since a watch that waits takes a few KiB and no thread of the platform's. It protects a client
      * from itself rather than the server from clients, who may open more connections: what takes memory is charged
@@ -78,6 +84,8 @@ public final class HomeKvServer implements AutoCloseable {
                 .permitKeepAliveWithoutCalls(true)
                 .build();
         health.setStatus(HomeKvService.NAME, ServingStatus.SERVING);
+        health.setStatus(WRITES, ServingStatus.SERVING);
+        log.onFailure(() -> health.setStatus(WRITES, ServingStatus.NOT_SERVING));
         server.start();
     }
 

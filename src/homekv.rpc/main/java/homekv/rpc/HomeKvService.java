@@ -4,6 +4,7 @@ import com.google.protobuf.CodedOutputStream;
 import com.google.protobuf.MessageLite;
 import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.DelResponse;
+import homekv.rpc.proto.Durability;
 import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
 import homekv.rpc.proto.LeaseGrantResponse;
@@ -13,6 +14,7 @@ import homekv.rpc.proto.Metrics;
 import homekv.rpc.proto.MetricsResponse;
 import homekv.rpc.proto.Record;
 import homekv.rpc.proto.SetResponse;
+import homekv.rpc.proto.SnapshotResponse;
 import homekv.rpc.proto.TxnResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Command;
@@ -26,6 +28,7 @@ import homekv.storage.MvccStore;
 import homekv.storage.Op;
 import homekv.storage.Reading;
 import homekv.storage.Result;
+import homekv.storage.SnapshotFileInfo;
 import homekv.storage.Txn;
 import homekv.storage.Write;
 import io.grpc.MethodDescriptor;
@@ -53,6 +56,7 @@ final class HomeKvService {
 
     private final MvccStore store;
     private final CommandLog log;
+    private final Durability durability;
     private final Limits limits;
     private final StreamedReads streamed;
     private final long startNanos = System.nanoTime();
@@ -60,6 +64,7 @@ final class HomeKvService {
     HomeKvService(MvccStore store, CommandLog log) {
         this.store = store;
         this.log = log;
+        this.durability = ServerMessages.durability(log.durability());
         this.limits = store.limits();
         this.streamed = new StreamedReads(store);
     }
@@ -78,6 +83,7 @@ final class HomeKvService {
                 unary(HomeKvServiceGrpc.getLeaseRevokeMethod(), (body, inFlight) -> leaseRevoke(body)),
                 unary(HomeKvServiceGrpc.getLeaseTimeLeftMethod(), (body, inFlight) -> leaseTimeLeft(body)),
                 unary(HomeKvServiceGrpc.getLeaseListMethod(), (body, inFlight) -> leaseList(inFlight)),
+                unary(HomeKvServiceGrpc.getSnapshotMethod(), (body, inFlight) -> writeSnapshotFile()),
                 streaming(HomeKvServiceGrpc.getScanMethod(), streamed::scan),
                 streaming(HomeKvServiceGrpc.getHistoryMethod(), streamed::history),
                 streaming(HomeKvServiceGrpc.getDiffMethod(), streamed::diff),
@@ -147,6 +153,7 @@ final class HomeKvService {
         return SetResponse.newBuilder()
                 .setSucc(true)
                 .setRevision(applied.revision())
+                .setDurability(durability)
                 .build();
     }
 
@@ -158,6 +165,7 @@ final class HomeKvService {
                 .setSucc(true)
                 .setRevision(applied.revision())
                 .setDeleted(applied.deletedKeys())
+                .setDurability(durability)
                 .build();
     }
 
@@ -183,7 +191,7 @@ final class HomeKvService {
             throw Statuses.carriedOutUnanswered(transacted.revision(), responseBytes)
                     .asRuntimeException();
         }
-        return ServerMessages.transacted(txn, transacted);
+        return ServerMessages.transacted(txn, transacted, durability);
     }
 
     /** Whether a transaction only reads, whatever it finds. */
@@ -200,7 +208,7 @@ final class HomeKvService {
 
     private CompactResponse compact(InputStream body) throws IOException, RefusedException {
         submit(decoder(body).compact(), Result.Applied.class);
-        return CompactResponse.getDefaultInstance();
+        return CompactResponse.newBuilder().setDurability(durability).build();
     }
 
     // ---- Leases ----
@@ -216,6 +224,7 @@ final class HomeKvService {
         return LeaseGrantResponse.newBuilder()
                 .setLease(lease)
                 .setTtlMillis(request.ttlMillis())
+                .setDurability(durability)
                 .build();
     }
 
@@ -257,6 +266,7 @@ final class HomeKvService {
         return LeaseRevokeResponse.newBuilder()
                 .setDeleted(revoked.deletedKeys())
                 .setRevision(revoked.revision())
+                .setDurability(durability)
                 .build();
     }
 
@@ -266,10 +276,31 @@ final class HomeKvService {
         return ServerMessages.leases(leases);
     }
 
+    // ---- What is on disk ----
+
+    /** Takes as long as the disk does, and goes on to its end even if nobody waits for that any more. */
+    private SnapshotResponse writeSnapshotFile() {
+        SnapshotFileInfo file;
+        try {
+            file = log.writeSnapshotFile();
+        } catch (UnsupportedOperationException e) {
+            throw Statuses.noSnapshotFiles().asRuntimeException();
+        } catch (IOException e) {
+            throw Statuses.snapshotFileFailed(e).asRuntimeException();
+        }
+        return SnapshotResponse.newBuilder()
+                .setName(file.name())
+                .setRevision(file.revision())
+                .setKeys(file.keys())
+                .setBytes(file.bytes())
+                .build();
+    }
+
     // ---- What the server is and does ----
 
     private MetricsResponse metrics() {
         Counters counters = store.counters();
+        String logFailure = log.failure();
         Runtime runtime = Runtime.getRuntime();
         Metrics metrics = Metrics.newBuilder()
                 .setKeysCount((int) Math.min(MAX_UINT32, counters.keys()))
@@ -291,6 +322,8 @@ final class HomeKvService {
                 .setCompactRevision(counters.compactRevision())
                 .setLeasesCount(counters.leases())
                 .setWatchesCount(counters.watches())
+                .setDurability(durability)
+                .setLogFailure(logFailure == null ? "" : logFailure)
                 .build();
         return MetricsResponse.newBuilder().setMetrics(metrics).build();
     }

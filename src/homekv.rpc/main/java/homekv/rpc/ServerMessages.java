@@ -8,6 +8,7 @@ import homekv.rpc.proto.LeaseListResponse;
 import homekv.rpc.proto.TxnResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Difference;
+import homekv.storage.Durability;
 import homekv.storage.Entry;
 import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
@@ -40,6 +41,15 @@ final class ServerMessages {
     /** The size of a length-delimited field with a number below 16: tag, length and content. */
     static long fieldBytes(long contentBytes) {
         return 1 + CodedOutputStream.computeUInt64SizeNoTag(contentBytes) + contentBytes;
+    }
+
+    static homekv.rpc.proto.Durability durability(Durability durability) {
+        return switch (durability) {
+            case MEMORY -> homekv.rpc.proto.Durability.MEMORY;
+            case WRITTEN -> homekv.rpc.proto.Durability.WRITTEN;
+            case INTERVAL -> homekv.rpc.proto.Durability.INTERVAL;
+            case FORCED -> homekv.rpc.proto.Durability.FORCED;
+        };
     }
 
     // ---- Entries, events, differences ----
@@ -142,9 +152,11 @@ final class ServerMessages {
         return bytes;
     }
 
-    static TxnResponse transacted(Txn txn, Result.Transacted transacted) {
-        TxnResponse.Builder response =
-                TxnResponse.newBuilder().setRevision(transacted.revision()).setSucceeded(transacted.succeeded());
+    static TxnResponse transacted(Txn txn, Result.Transacted transacted, homekv.rpc.proto.Durability durability) {
+        TxnResponse.Builder response = TxnResponse.newBuilder()
+                .setRevision(transacted.revision())
+                .setSucceeded(transacted.succeeded())
+                .setDurability(durability);
         List<Op> steps = steps(txn, transacted.succeeded());
         for (int i = 0; i < transacted.results().size(); i++) {
             response.addResults(result(steps.get(i), transacted.results().get(i)));

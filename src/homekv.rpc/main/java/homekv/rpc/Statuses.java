@@ -4,6 +4,7 @@ import homekv.rpc.proto.OutOfRange;
 import homekv.storage.Bytes;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
+import homekv.storage.LogStoppedException;
 import homekv.storage.Result;
 import homekv.storage.RevisionOutOfRangeException;
 import io.grpc.Metadata;
@@ -31,6 +32,13 @@ final class Statuses {
     static final Metadata.Key<OutOfRange> OUT_OF_RANGE =
             Metadata.Key.of("homekv-out-of-range-bin", ProtoUtils.metadataMarshaller(OutOfRange.getDefaultInstance()));
 
+    /** Of a write that was refused because the log has stopped: what that means for the write. */
+    static final Metadata.Key<String> LOG_STOPPED =
+            Metadata.Key.of("homekv-log-stopped", Metadata.ASCII_STRING_MARSHALLER);
+
+    static final String UNCHANGED = "unchanged";
+    static final String UNKNOWN = "unknown";
+
     private static final System.Logger LOGGER = System.getLogger(Statuses.class.getName());
 
     /** What no flag of the server sets. */
@@ -56,6 +64,7 @@ final class Statuses {
             case RefusedException e -> refused(e.refused);
             case RevisionOutOfRangeException e -> outOfRange(e.getMessage(), e.first(), e.last());
             case OtherStoreException e -> outOfRange(e.getMessage(), e.first, e.last);
+            case LogStoppedException e -> logStopped(e);
             case IOException e ->
                 new Ending(Status.INVALID_ARGUMENT.withDescription("not a valid " + request + ": " + e.getMessage()));
             default -> new Ending(failed(failure));
@@ -92,6 +101,12 @@ final class Statuses {
         };
     }
 
+    private static Ending logStopped(LogStoppedException e) {
+        Metadata trailers = new Metadata();
+        trailers.put(LOG_STOPPED, e.outcomeUnknown() ? UNKNOWN : UNCHANGED);
+        return new Ending(Status.UNAVAILABLE.withDescription(e.getMessage()), trailers);
+    }
+
     private static Ending outOfRange(String words, long first, long last) {
         Metadata trailers = new Metadata();
         trailers.put(
@@ -111,6 +126,11 @@ final class Statuses {
             readable = bytes[i] >= ' ' && bytes[i] <= '~';
         }
         return readable ? "\"" + key.utf8() + "\"" : key.toString();
+    }
+
+    /** The status of a refusal that cannot be carried further as what it is. */
+    static Status refused(RefusedException e) {
+        return refused(e.refused).status();
     }
 
     static Status refused(Result.Refused refused) {
@@ -174,6 +194,22 @@ final class Statuses {
 
     static Status stopping() {
         return Status.UNAVAILABLE.withDescription("the server is stopping");
+    }
+
+    static Status backupExpired() {
+        return Status.OUT_OF_RANGE.withDescription(
+                "the backup took so long that what has been overwritten since finds no"
+                        + " room beside what is there; take it again, to somewhere faster or while less is written");
+    }
+
+    static Status noSnapshotFiles() {
+        return Status.FAILED_PRECONDITION.withDescription("this server lives in memory alone and has no snapshot files;"
+                + " take a backup, or start it with --data-dir");
+    }
+
+    static Status snapshotFileFailed(IOException e) {
+        return Status.INTERNAL.withDescription(
+                "the snapshot file could not be written: " + e.getMessage() + "; nothing is lost by that");
     }
 
     /** The client does not want the answer any more; nobody reads this. */

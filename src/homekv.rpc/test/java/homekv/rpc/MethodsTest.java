@@ -17,6 +17,7 @@ import homekv.rpc.proto.CompactRequest;
 import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.Compare;
 import homekv.rpc.proto.DiffRequest;
+import homekv.rpc.proto.Durability;
 import homekv.rpc.proto.Entry;
 import homekv.rpc.proto.GetRequest;
 import homekv.rpc.proto.HistoryRequest;
@@ -172,7 +173,11 @@ class MethodsTest {
             assertEquals(List.of(delete("a")), stub.get(getAt(0, "a")).getRecordsList());
             assertOutOfRange(kv, 0, 3, () -> stub.get(getAt(4, "a")));
             assertOutOfRange(kv, 0, 3, () -> stub.get(getAt(-1, "a")));
-            assertEquals(CompactResponse.getDefaultInstance(), stub.compact(compact(2)));
+            assertEquals(
+                    CompactResponse.newBuilder()
+                            .setDurability(Durability.MEMORY)
+                            .build(),
+                    stub.compact(compact(2)));
             assertEquals(2, metrics(stub).getCompactRevision());
             assertEquals(3, metrics(stub).getRevision());
             assertOutOfRange(kv, 2, 3, () -> stub.get(getAt(1, "a")));
@@ -264,6 +269,7 @@ class MethodsTest {
                             .addAllResults(expected.stream()
                                     .map(OpResult.Builder::build)
                                     .toList())
+                            .setDurability(Durability.MEMORY)
                             .build(),
                     response);
             TxnResponse again = stub.txn(request);
@@ -274,7 +280,11 @@ class MethodsTest {
             assertEquals(2, metrics(stub).getTxnCmdsCount());
             // Nothing to do, and nothing done.
             assertEquals(
-                    TxnResponse.newBuilder().setRevision(3).setSucceeded(true).build(),
+                    TxnResponse.newBuilder()
+                            .setRevision(3)
+                            .setSucceeded(true)
+                            .setDurability(Durability.MEMORY)
+                            .build(),
                     stub.txn(TxnRequest.getDefaultInstance()));
         }
     }
@@ -656,13 +666,15 @@ class MethodsTest {
                 .findServiceByName("HomeKvService")
                 .getMethods()
                 .forEach(method -> methods.add(method.getName()));
-        assertEquals(15, methods.size());
+        assertEquals(17, methods.size());
+        Set<String> withoutRequest =
+                Set.of("Metrics", "LeaseList", "Snapshot", "Backup"); // They do not look at theirs.
         byte[] noMessage = {(byte) 0xff, (byte) 0xff};
         try (Harness kv = new Harness()) {
             RawHttp2 raw = kv.raw();
             for (String method : methods) {
                 String path = HomeKvService.NAME + "/" + method;
-                if (!method.equals("Metrics") && !method.equals("LeaseList")) { // They do not look at theirs.
+                if (!withoutRequest.contains(method)) {
                     RawHttp2.Stream refused = raw.call(path, noMessage);
                     assertEquals(Status.Code.INVALID_ARGUMENT.value(), refused.status(), method);
                     assertTrue(refused.message().startsWith("not a valid "), refused::message);

@@ -24,7 +24,6 @@ import homekv.storage.Entry;
 import homekv.storage.Op;
 import homekv.storage.OpResult;
 import homekv.storage.Range;
-import homekv.storage.Result;
 import homekv.storage.Txn;
 import homekv.storage.Write;
 import java.util.ArrayList;
@@ -217,7 +216,7 @@ class SerializabilityTest {
         List<Op> ops = new ArrayList<>();
         List<Integer> read = random.ints(3, 0, keys).boxed().toList();
         read.forEach(key -> ops.add(new Op.Get(key(key))));
-        Result.Transacted transacted = client.transact(new Txn(List.of(), ops, List.of()));
+        HomeKvClient.Transacted transacted = client.transact(new Txn(List.of(), ops, List.of()));
         for (int i = 0; i < read.size(); i++) {
             steps.add(new Read(
                     read.get(i), list(((OpResult.Got) transacted.results().get(i)).entry())));
@@ -231,7 +230,7 @@ class SerializabilityTest {
         int key = random.nextInt(keys);
         Bytes before = client.get(List.of(key(key))).values().get(0);
         Compare unchanged = before == null ? Compare.absent(key(key)) : Compare.valueIs(key(key), before);
-        Result.Transacted transacted = client.transact(new Txn(
+        HomeKvClient.Transacted transacted = client.transact(new Txn(
                 List.of(unchanged), List.of(new Op.Put(key(key), value(list(before), appended), 0, false)), List.of()));
         if (transacted.succeeded()) {
             steps.add(new Read(key, list(before)));
