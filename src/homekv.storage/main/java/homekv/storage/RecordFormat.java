@@ -22,7 +22,7 @@ final class RecordFormat {
     private static final byte DELETE = 3;
 
     private static final int MIN_WRITE_BYTES = 1 + Integer.BYTES + 1;
-    private static final int LEASE_BYTES = 4 * Long.BYTES + 1;
+    static final int LEASE_BYTES = 4 * Long.BYTES + 1;
 
     private RecordFormat() {}
 

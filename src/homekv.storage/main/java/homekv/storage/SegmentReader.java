@@ -136,7 +136,7 @@ final class SegmentReader implements AutoCloseable {
         try {
             record = RecordFormat.decode(buffer, body, bodyBytes);
         } catch (IllegalArgumentException e) {
-            return "the checksum of record " + readSequence + " matches, but it has " + e.getMessage();
+            return "the checksum of record " + readSequence + " matches, but not what it says: " + e.getMessage();
         }
         recordBytes = RecordFormat.HEADER_BYTES + bodyBytes;
         sequence = readSequence;
