@@ -13,7 +13,7 @@ public final class LogStoppedException extends IllegalStateException {
      * @param reason why it has stopped, one line
      * @param outcomeUnknown whether the command may have been kept; else nothing was changed
      */
-    LogStoppedException(String reason, boolean outcomeUnknown) {
+    public LogStoppedException(String reason, boolean outcomeUnknown) {
         super("the log has stopped: " + reason
                 + (outcomeUnknown
                         ? "; whether this write was kept is not known before the store is opened again"
