@@ -31,7 +31,7 @@ class ModelTest {
     // ---- The reference ----
 
     /** The store as a person would write it who has all the memory in the world. */
-    private static final class Reference {
+    static final class Reference {
         final Limits limits;
         final List<TreeMap<Bytes, Entry>> revisions = new ArrayList<>(List.of(new TreeMap<>()));
 
@@ -194,7 +194,7 @@ class ModelTest {
         }
     }
 
-    private static final class Lease {
+    static final class Lease {
         final long id;
         final long ttlMillis;
         long deadline;
@@ -492,7 +492,7 @@ class ModelTest {
     // ---- Random commands ----
 
     /** Commands that often hit what is there: few keys, few leases, revisions and versions that there have been. */
-    private record Generator(SplittableRandom random, Reference reference, List<Bytes> keys) {
+    record Generator(SplittableRandom random, Reference reference, List<Bytes> keys) {
         private static final List<Bytes> VALUES = List.of(
                 Bytes.utf8(""),
                 Bytes.utf8("0"),
