@@ -130,7 +130,9 @@ final class Batch {
     /** Does again what a log has kept of a command. */
     Result replay(LogRecord.Committed committed) {
         expect(committed.writes().size());
+        int staged = 0;
         for (Write write : committed.writes()) {
+            int before = count;
             switch (write) {
                 case Write.Put put -> {
                     if (put.lease() != 0 && leases.findAny(put.lease()) == null) {
@@ -138,14 +140,18 @@ final class Batch {
                                 "a key is attached to lease " + put.lease() + ", which is not there");
                     }
                     stagePut(put.key(), put.value().unsafeArray(), put.lease());
+                    // A key that the record deletes first is created anew.
+                    staged += count == before && chains[count - 1].key.equals(put.key()) ? 0 : 1;
                 }
-                case Write.Delete delete -> delete(delete.key());
+                case Write.Delete delete -> {
+                    delete(delete.key());
+                    staged++;
+                }
             }
         }
-        if (count != committed.writes().size() || revisionTaken() != committed.revision()) {
-            throw new IllegalArgumentException("revision " + committed.revision() + " with "
-                    + committed.writes().size() + " changes comes after revision " + last.revision() + ", of which "
-                    + count + " are changes there");
+        if (count != staged || revisionTaken() != committed.revision()) {
+            throw new IllegalArgumentException("revision " + committed.revision() + ", which changes " + staged
+                    + " keys, comes after revision " + last.revision() + ", of whose keys it would change " + count);
         }
         if (committed.endedLease() != 0) {
             revoked = leases.findAny(committed.endedLease());

@@ -240,6 +240,9 @@ final class Leases implements AutoCloseable {
         if (id != 0) {
             Lease lease = byId.get(id);
             boolean before = lease.attached.contains(chain);
+            if (before && Version.lease(chain.newest) != id) {
+                before = !lease.attached.remove(chain); // Let go of by a command that is not committed yet: to the end.
+            }
             try {
                 lease.attached.add(chain);
             } catch (Throwable e) {

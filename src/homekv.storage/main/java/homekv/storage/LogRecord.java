@@ -12,7 +12,8 @@ sealed interface LogRecord {
      * What a command changed in one revision, and the lease that it ended.
      *
      * @param revision the revision that the command took; the newest one where it only ended a lease
-     * @param writes each key once; empty where the command only ended a lease
+     * @param writes each key once, but a key that was deleted and put again, which is created anew by that, twice in that
+     *     order, one right after the other; empty where the command only ended a lease
      * @param endedLease the lease that takes no more keys from here on; 0: none
      * @param endedGrant which grant of the store's that lease came from; 0 where there is none
      */

@@ -1,5 +1,7 @@
 package homekv.storage;
 
+import java.io.IOException;
+import java.io.OutputStream;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.List;
@@ -79,6 +81,9 @@ public final class MvccStore implements AutoCloseable {
 
     /** What the last command that has been staged leaves behind, committed or not. The writer's own. */
     private Published staged = published;
+
+    /** The highest revision that a command has compacted to, committed or not. The writer's own. */
+    private long stagedCompactRevision;
 
     /** What the commands that have been staged and not committed may add to the account. The writer's own. */
     private long stagedBytes;
@@ -398,11 +403,13 @@ public final class MvccStore implements AutoCloseable {
     }
 
     private Staged stageCompact(long revision) {
-        long first = history.compactRevision();
+        long first = Math.max(history.compactRevision(), stagedCompactRevision);
         long last = staged.revision();
-        return revision < first || revision > last
-                ? Staged.answer(new Result.OutOfRange(revision, first, last))
-                : new Staged(new Result.Applied(last, 0), null, null, revision);
+        if (revision < first || revision > last) {
+            return Staged.answer(new Result.OutOfRange(revision, first, last));
+        }
+        stagedCompactRevision = revision;
+        return new Staged(new Result.Applied(last, 0), null, null, revision);
     }
 
     private Staged stage(Function<Batch, Result> command) {
@@ -610,6 +617,28 @@ public final class MvccStore implements AutoCloseable {
         } catch (Throwable e) {
             snapshot.close();
             throw e;
+        }
+    }
+
+    /**
+     * Writes a snapshot file of the store as it is now to a stream, from which another store can be begun
+     * ({@code WriteAheadLog.restore}). Any thread; blocks it until all is written. Reads and writes go on meanwhile;
+     * versions that the file needs are kept until then.
+     *
+     * @throws IOException what the stream throws
+     */
+    public SnapshotFileInfo backup(OutputStream out) throws IOException {
+        SnapshotSource source;
+        turn.lock();
+        try {
+            source = cut();
+        } finally {
+            turn.unlock();
+        }
+        try (source) {
+            long salt = ThreadLocalRandom.current().nextLong();
+            SnapshotHeader header = new SnapshotHeader(id, id, 0, source.revision(), 0, source.grants(), salt);
+            return SnapshotFileWriter.write(source, header, out, () -> {});
         }
     }
 

@@ -43,6 +43,10 @@ record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevi
         List<Write> writes = new ArrayList<>(chains.length);
         for (int i = 0; i < chains.length; i++) {
             Version version = batch.commit().versions[i];
+            if (version.createRevision == version.revision && Version.isLive(version.older)) {
+                writes.add(
+                        new Write.Delete(chains[i].key)); // It was deleted and put again: its create revision is new.
+            }
             writes.add(
                     version.isTombstone()
                             ? new Write.Delete(chains[i].key)
