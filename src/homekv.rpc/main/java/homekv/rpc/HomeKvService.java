@@ -87,7 +87,8 @@ final class HomeKvService {
                 streaming(HomeKvServiceGrpc.getScanMethod(), streamed::scan),
                 streaming(HomeKvServiceGrpc.getHistoryMethod(), streamed::history),
                 streaming(HomeKvServiceGrpc.getDiffMethod(), streamed::diff),
-                streaming(HomeKvServiceGrpc.getWatchMethod(), streamed::watch));
+                streaming(HomeKvServiceGrpc.getWatchMethod(), streamed::watch),
+                streaming(HomeKvServiceGrpc.getBackupMethod(), streamed::backup));
         ServiceDescriptor generated = HomeKvServiceGrpc.getServiceDescriptor();
         ServiceDescriptor.Builder descriptor =
                 ServiceDescriptor.newBuilder(generated.getName()).setSchemaDescriptor(generated.getSchemaDescriptor());

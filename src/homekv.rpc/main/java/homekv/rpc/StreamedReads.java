@@ -2,6 +2,8 @@ package homekv.rpc;
 
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.MessageLite;
+import com.google.protobuf.UnsafeByteOperations;
+import homekv.rpc.proto.BackupResponse;
 import homekv.rpc.proto.DiffResponse;
 import homekv.rpc.proto.HistoryResponse;
 import homekv.rpc.proto.ScanResponse;
@@ -18,10 +20,12 @@ import homekv.storage.Result;
 import homekv.storage.RevisionOutOfRangeException;
 import homekv.storage.Snapshot;
 import homekv.storage.SnapshotExpiredException;
+import homekv.storage.SnapshotFileInfo;
 import homekv.storage.Watch;
 import io.grpc.Status;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.OutputStream;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
@@ -312,6 +316,88 @@ final class StreamedReads {
         @Override
         public Event next() {
             return read.next();
+        }
+    }
+
+    // ---- Backup ----
+
+    void backup(InputStream body, StreamCall<BackupResponse> call) throws IOException, RefusedException {
+        call.requestRead(Pieces.PIECE_BYTES);
+        Pieces pieces = new Pieces(call);
+        SnapshotFileInfo whole;
+        try {
+            whole = store.backup(pieces);
+        } catch (SnapshotExpiredException e) {
+            throw Statuses.backupExpired().asRuntimeException();
+        }
+        pieces.send();
+        call.awaitReady();
+        call.sendCharged(BackupResponse.newBuilder()
+                .setRevision(whole.revision())
+                .setKeys(whole.keys())
+                .setBytes(whole.bytes())
+                .build());
+    }
+
+    /**
+     * Sends what is written to it, in pieces, and has the writer wait while the client has not taken the one before. On the
+     * call's own thread.
+     */
+    private final class Pieces extends OutputStream {
+        static final int PIECE_BYTES = 256 << 10;
+
+        private final StreamCall<BackupResponse> call;
+
+        /** What has not been sent yet; null before the client has room for it. */
+        private byte[] piece;
+
+        private int length;
+
+        Pieces(StreamCall<BackupResponse> call) {
+            this.call = call;
+        }
+
+        @Override
+        public void write(int b) {
+            write(new byte[] {(byte) b}, 0, 1);
+        }
+
+        @Override
+        public void write(byte[] bytes, int offset, int count) {
+            if (!call.hold(count)) { // The writer keeps it until the client has taken it.
+                throw Statuses.refused(new Result.Refused(Limit.IN_FLIGHT_BYTES, count, limits.inFlightBytes()))
+                        .asRuntimeException();
+            }
+            for (int written = 0; written < count; ) {
+                if (piece == null) {
+                    call.awaitReady();
+                    piece = new byte[PIECE_BYTES];
+                }
+                int fitting = Math.min(count - written, PIECE_BYTES - length);
+                System.arraycopy(bytes, offset + written, piece, length, fitting);
+                length += fitting;
+                written += fitting;
+                if (length == PIECE_BYTES) {
+                    send();
+                }
+            }
+        }
+
+        /** Sends what is there, which need not be much: a flush sends nothing. */
+        void send() {
+            if (piece == null) {
+                return;
+            }
+            BackupResponse response = BackupResponse.newBuilder()
+                    .setData(UnsafeByteOperations.unsafeWrap(piece, 0, length))
+                    .build();
+            piece = null;
+            length = 0;
+            try {
+                call.sendCharged(response);
+            } catch (RefusedException e) {
+                throw Statuses.refused(e).asRuntimeException();
+            }
         }
     }
 
