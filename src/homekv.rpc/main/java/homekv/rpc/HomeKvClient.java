@@ -318,7 +318,8 @@ public final class HomeKvClient implements AutoCloseable {
      * attempts that conflict.
      *
      * @throws homekv.storage.ConflictException if others were faster each time; nothing was changed
-     * @throws HomeKvException as every other call; UNREACHABLE may mean that the writes were carried out
+     * @throws HomeKvException as every other call; UNREACHABLE may mean that the writes were carried out, and LOG_STOPPED
+     *     that they will have been when the server is started again
      */
     public <T> T transact(Function<Transaction, T> function) {
         return new Transactions(new ClientTransactions(this), Transactions.DEFAULT_ATTEMPTS, FIRST_PAUSE_NANOS)

@@ -12,7 +12,7 @@ import java.util.NoSuchElementException;
  * been taken. {@link #hasNext} blocks until there is one, for the client's timeout at the most. Where the connection
  * breaks, it is made again and the read goes on behind what has been returned, in the same revision: nothing is missed or
  * repeated. Each method may throw {@link HomeKvException}; OUT_OF_RANGE if the history window has left the revision behind,
- * or the server has been started anew.
+ * or the server has been started anew and has another history.
  *
  * <p>For one thread at a time. Closing it lets the server let go; one that was read to its end need not be closed.
  */

@@ -10,8 +10,9 @@ import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 
 /**
- * The header that keeps calls which follow from each other with one store. A server that was started anew has another
- * store, and its revisions have nothing to do with those that a client has heard of.
+ * The header that keeps calls which follow from each other with one store. A server that was started anew may have another
+ * one, or one that has lost what a client has heard of ({@link homekv.storage.MvccStore#id}), and its revisions have
+ * nothing to do with those from before.
  *
  * <p>A request whose header is {@link #ANY} is answered with the store's number in the header of the response. One that
  * has a number is refused with OUT_OF_RANGE by every other store.

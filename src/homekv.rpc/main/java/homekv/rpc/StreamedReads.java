@@ -329,6 +329,8 @@ final class StreamedReads {
             whole = store.backup(pieces);
         } catch (SnapshotExpiredException e) {
             throw Statuses.backupExpired().asRuntimeException();
+        } catch (IllegalStateException e) {
+            throw tooManyOpen(Limit.OPEN_SNAPSHOTS, e);
         }
         pieces.send();
         call.awaitReady();

@@ -15,8 +15,8 @@ import java.util.concurrent.TimeUnit;
  *
  * <p>Pulled: what nobody takes stays with the server, which holds it as long as its history window does. Where the
  * connection breaks, it is made again and the watch goes on behind what has been returned, for as long as the client's
- * timeout. A server that was started anew has another history; a watch that finds itself there ends with
- * OUT_OF_RANGE.
+ * timeout. It goes on with a server that was started anew on the same data and has lost nothing of it; one with another
+ * history ends it with OUT_OF_RANGE.
  *
  * <p>One thread at a time calls {@link #next}; any thread may close it, which ends a call that waits.
  */

@@ -533,15 +533,16 @@ class CallsTest {
         try (Harness kv = new Harness()) {
             List<Iterator<HealthCheckResponse>> watches = new ArrayList<>();
             HealthGrpc.HealthBlockingStub health = HealthGrpc.newBlockingStub(kv.channel());
-            for (String service : List.of("", HomeKvService.NAME, "no.Service")) {
+            for (String service : List.of("", HomeKvService.NAME, HomeKvServer.WRITES, "no.Service")) {
                 watches.add(health.watch(
                         HealthCheckRequest.newBuilder().setService(service).build()));
             }
             assertEquals(ServingStatus.SERVING, watches.get(0).next().getStatus());
             assertEquals(ServingStatus.SERVING, watches.get(1).next().getStatus());
-            assertEquals(ServingStatus.SERVICE_UNKNOWN, watches.get(2).next().getStatus());
+            assertEquals(ServingStatus.SERVING, watches.get(2).next().getStatus());
+            assertEquals(ServingStatus.SERVICE_UNKNOWN, watches.get(3).next().getStatus());
             assertTrue(kv.server.stop(PATIENCE));
-            for (Iterator<HealthCheckResponse> watch : watches.subList(0, 2)) {
+            for (Iterator<HealthCheckResponse> watch : watches.subList(0, 3)) {
                 assertEquals(ServingStatus.NOT_SERVING, watch.next().getStatus());
                 assertEquals(
                         Status.Code.UNAVAILABLE, Harness.status(watch::hasNext).getCode());

@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.ByteString;
+import com.google.protobuf.Empty;
+import homekv.rpc.proto.BackupResponse;
 import homekv.rpc.proto.DiffRequest;
 import homekv.rpc.proto.DiffResponse;
 import homekv.rpc.proto.Entry;
@@ -30,6 +32,7 @@ import homekv.rpc.proto.WatchResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Op;
 import homekv.storage.Range;
+import homekv.storage.SnapshotFileInfo;
 import homekv.storage.Txn;
 import homekv.storage.Write;
 import io.grpc.ClientCall;
@@ -40,9 +43,12 @@ import io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.ProtoUtils;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -326,6 +332,84 @@ class HomeKvClientStreamTest {
                     asked.stream()
                             .map(request -> request.getRange().getFrom().toStringUtf8())
                             .toList());
+        }
+    }
+
+    // ---- Backups ----
+
+    /** Answers backups with what it is given, one after the other. */
+    private static final class Backups extends HomeKvServiceImplBase {
+        private final Queue<Answer<BackupResponse>> answers = new ConcurrentLinkedQueue<>();
+
+        @SafeVarargs
+        Backups(Answer<BackupResponse>... answers) {
+            for (Answer<BackupResponse> answer : answers) {
+                this.answers.add(answer);
+            }
+        }
+
+        @Override
+        public void backup(Empty request, StreamObserver<BackupResponse> observer) {
+            answers.remove().give(observer);
+        }
+    }
+
+    private static BackupResponse piece(String data) {
+        return BackupResponse.newBuilder()
+                .setData(ByteString.copyFromUtf8(data))
+                .build();
+    }
+
+    private static BackupResponse whole(int bytes) {
+        return BackupResponse.newBuilder()
+                .setRevision(9)
+                .setKeys(3)
+                .setBytes(bytes)
+                .build();
+    }
+
+    @Test
+    void aBackupOfWhichNothingHasComeIsAskedForAgain() throws Exception {
+        Backups backups = new Backups(answer(GONE), answer(GONE), answer(null, piece("ab"), piece("c"), whole(3)));
+        try (Served served = Served.by(backups)) {
+            ByteArrayOutputStream out = new ByteArrayOutputStream();
+            assertEquals(new SnapshotFileInfo("", 9, 3, 3), served.client().backup(out));
+            assertEquals("abc", out.toString(StandardCharsets.UTF_8));
+        }
+    }
+
+    @Test
+    void aBackupThatIsBrokenOffIsNotWrittenTwice() throws Exception {
+        Backups backups = new Backups(answer(GONE, piece("ab")), answer(null, piece("ab"), whole(2)));
+        try (Served served = Served.by(backups)) {
+            ByteArrayOutputStream out = new ByteArrayOutputStream();
+            failure(HomeKvException.Reason.UNREACHABLE, () -> served.client().backup(out));
+            assertEquals("ab", out.toString(StandardCharsets.UTF_8));
+            assertEquals(1, backups.answers.size());
+        }
+    }
+
+    @Test
+    void aBackupThatIsNotWholeIsAFailureOfTheServer() throws Exception {
+        Backups backups = new Backups(
+                answer(null),
+                answer(null, piece("ab")),
+                answer(null, piece("ab"), whole(3)),
+                answer(null, piece("ab"), whole(2), piece("c")));
+        try (Served served = Served.by(backups)) {
+            while (!backups.answers.isEmpty()) {
+                failure(HomeKvException.Reason.FAILED, () -> served.client().backup(OutputStream.nullOutputStream()));
+            }
+        }
+    }
+
+    @Test
+    void aServerThatKnowsNoBackupsIsAFailure() throws Exception {
+        try (Served served = Served.by(new HomeKvServiceImplBase() {})) {
+            HomeKvException e = failure(
+                    HomeKvException.Reason.FAILED, () -> served.client().backup(OutputStream.nullOutputStream()));
+            assertTrue(e.getMessage().contains("as new as this client"), e.getMessage());
+            failure(HomeKvException.Reason.FAILED, () -> served.client().snapshot());
         }
     }
 
