@@ -56,6 +56,7 @@ final class Batch {
     private int dels;
     private int txns;
     private Leases.Lease revoked;
+    private boolean revokedBefore;
 
     /** How many more keys the command may go through, and how many more bytes it may answer. */
     private long visitsLeft;
@@ -165,7 +166,15 @@ final class Batch {
     /** Nothing can fail any more: a lease that it ends takes no more keys from here on. */
     void ordered() {
         if (revoked != null) {
+            revokedBefore = revoked.revoked;
             revoked.revoked = true;
+        }
+    }
+
+    /** It is no command any more for those that follow. */
+    void notOrdered() {
+        if (revoked != null) {
+            revoked.revoked = revokedBefore;
         }
     }
 

@@ -146,6 +146,18 @@ final class Leases implements AutoCloseable {
         return lease;
     }
 
+    /** A lease that was staged last and does not begin. */
+    void takeBack(Lease lease) {
+        byId.remove(lease.id, lease);
+        lock.lock();
+        try {
+            due.remove(lease);
+        } finally {
+            lock.unlock();
+        }
+        grants--;
+    }
+
     private boolean add(Lease lease) {
         if (byId.putIfAbsent(lease.id, lease) != null) {
             return false;

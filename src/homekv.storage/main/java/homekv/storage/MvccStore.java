@@ -381,9 +381,24 @@ public final class MvccStore implements AutoCloseable {
     Staged stage(Command command) {
         requireTurn();
         requireGoing();
+        long mostBytes = admission.mostBytes(command);
         Staged one = evaluate(command);
-        stagedBytes += admission.mostBytes(command);
+        stagedBytes += mostBytes;
         return one;
+    }
+
+    /** Takes back the command that has been staged last, because the log cannot keep it. */
+    void unstage(Staged last) {
+        requireTurn();
+        if (last.batch() != null) {
+            last.batch().notOrdered();
+            undo(last.batch());
+            staged = last.batch().last();
+        } else if (last.granted() != null) {
+            leases.takeBack(last.granted());
+        } else if (last.compactRevision() >= 0) {
+            stagedCompactRevision = 0; // A lower one than others that are staged does nothing.
+        }
     }
 
     private Staged evaluate(Command command) {
@@ -649,6 +664,12 @@ public final class MvccStore implements AutoCloseable {
             staged = saved;
             published = saved;
         });
+    }
+
+    /** Every lease, and how much time each has left. In the turn. */
+    List<LeaseLeft> leasesLeft() {
+        requireTurn();
+        return leases.left();
     }
 
     /** After recovery: the time that these leases have left; all others have a whole time to live again. */

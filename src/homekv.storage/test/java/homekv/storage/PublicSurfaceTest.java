@@ -86,6 +86,7 @@ class PublicSurfaceTest {
                         "LeaseStatus",
                         "Limit",
                         "Limits",
+                        "LogOptions",
                         "LogStoppedException",
                         "MemoryCommandLog",
                         "MvccStore",
@@ -126,6 +127,7 @@ class PublicSurfaceTest {
                         "Transactions$View",
                         "Watch",
                         "Write",
+                        "WriteAheadLog",
                         "Write$Delete",
                         "Write$Put")),
                 publicTypes);

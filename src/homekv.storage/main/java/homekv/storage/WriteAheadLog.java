@@ -1,0 +1,1119 @@
+package homekv.storage;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.concurrent.locks.LockSupport;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Consumer;
+import java.util.function.LongSupplier;
+
+/**
+ * The command log that writes what every command changes to a directory before anybody sees it, and from which the store
+ * is there again when the directory is opened the next time.
+ *
+ * <p>Any number of threads, virtual ones included, may submit at once; they wait, and one thread of the log's own does
+ * the rest. It takes all commands that wait, as a <em>group</em>, stages them, appends their effects to the log, forces
+ * the log to the disk once, and then publishes the group and answers its callers. A command that comes alone does not
+ * wait for others to join it. Interrupting a thread that submits changes nothing; it finds itself interrupted afterwards.
+ *
+ * <p>{@link #open} reads the whole directory and blocks until the store is there; {@link #submit} blocks until the command
+ * is as durable as {@link LogOptions#durability()} says; {@link #writeSnapshotFile} until the file is written;
+ * {@link #close} until everything that was submitted before is done. Reads of {@link #store()} never wait for any of
+ * it.
+ *
+ * <p>Cost: one force a group, whatever the number of its commands; about 60 bytes of log for a command, and 15 for each
+ * of its writes, over its keys and values. A thread of its own writes snapshot files, as many bytes as the log at the
+ * most.
+ *
+ * <p>Limits: a group is ended by 4 MiB of log, 10,000 commands, or answers of 100,000 parts. Where less of the disk is
+ * free than {@link LogOptions#minFreeBytes()}, commands that put or grant are answered {@link Result.DiskFull}, below a
+ * quarter of it all that would be logged; each is taken again once there is room.
+ *
+ * <p>Errors: if anything that the log writes fails, it stops for good, because after a failed force nobody can know what
+ * the disk has, and trying again would not tell. Who waits gets a {@link LogStoppedException}; reads go on; opening the
+ * directory anew brings back what was answered, whole. That a snapshot file cannot be written stops nothing.
+ *
+ * <p>Source: D. J. DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (1984), section 5, for
+ * group commit; C. Mohan et al., "ARIES" (1992), for the log.
+ */
+/*
+ * For maintainers. Only the log's own thread touches the segment's channel, since an interrupt of any other thread would
+ * close it. What is written below with "the log's own" belongs to that thread, and needs no lock.
+ *
+ * Submitting pushes a Waiting onto `newest`, a stack by compare and set, so that nothing that can run out of memory
+ * happens after it is in. Whoever finds the stack empty wakes the log's thread: that thread takes the whole stack at
+ * once, so if it was not empty, it has yet to be taken. Before the thread sleeps it looks once more, right before it
+ * parks, whether there is anything to do, for locks that it waited for in between may have used up the wake-up. At the end
+ * it leaves ENDED in the stack, in the same step in which it takes what was there: what comes later is refused by its own
+ * thread, and nothing that came before is forgotten.
+ *
+ * A group, and what a failure after each step means:
+ *
+ *   1. Take the turn, which is kept until the group is published. Stage each command, and encode its effect. A command
+ *      for which there is not enough memory is answered so alone. Anything else that is thrown stops the log: nothing
+ *      was written.
+ *   2. Append, force. A failure stops the log, and whether the group is on the disk is not known. Staged versions lie
+ *      above the published revision, and as the store is stopped, nobody will ever see them.
+ *   3. Commit and publish, in order. A failure stops the log and the store; the group is on the disk and will be there
+ *      when the directory is opened again, so its outcome counts as unknown, too.
+ *   4. Let the turn go, and wake those who wait.
+ *
+ * Example: a force takes 2 ms and 64 threads submit without end. While one group is being forced, those who were answered
+ * before it submit again and wait; the next group takes all of them. So there are 500 forces a second, and some 30,000
+ * commands. One thread alone has 500 forces and 500 commands.
+ */
+public final class WriteAheadLog implements CommandLog, AutoCloseable {
+    /** What ends a group: bytes of log, commands, and parts of answers, so that it does not hold the turn for long. */
+    static final int GROUP_BYTES = 4 << 20;
+
+    static final int GROUP_COMMANDS = 10_000;
+
+    static final int GROUP_ANSWER_PARTS = 100_000;
+
+    /** After how much log, and after how long, the free space is looked at again. */
+    private static final long FREE_SPACE_LOG_BYTES = 1 << 20;
+
+    private static final long FREE_SPACE_NANOS = 1_000_000_000;
+
+    /** Below this part of the space that is to be free, nothing is logged any more. */
+    private static final int NOTHING_LOGGED_PART = 4;
+
+    /** A thread that waits for its command, or for a snapshot file. */
+    private static final class Waiting {
+        /** Null: a snapshot file is wanted. */
+        final Command command;
+
+        final Thread thread;
+
+        /** Whoever came before it; and, once it has been taken, whoever came after. */
+        Waiting next;
+
+        /** Whether something is logged for it. */
+        boolean logged;
+
+        /** What it is answered: a result or a snapshot file; or why there is none, its own failure or the log's end. */
+        Object answer;
+
+        Throwable failure;
+        boolean ended;
+        boolean outcomeUnknown;
+
+        /** Written last. */
+        volatile boolean done;
+
+        Waiting(Command command, Thread thread) {
+            this.command = command;
+            this.thread = thread;
+        }
+
+        void tellEnded(boolean unknown) {
+            outcomeUnknown = unknown;
+            ended = true;
+            wake();
+        }
+
+        void wake() {
+            done = true;
+            LockSupport.unpark(thread);
+        }
+    }
+
+    /** In the stack once the log takes nothing more. */
+    private static final Waiting ENDED = new Waiting(null, null);
+
+    private final Disk disk;
+    private final MvccStore store;
+    private final LogOptions options;
+    private final Consumer<String> notices;
+    private final LongSupplier nanoClock;
+    private final LongSupplier random;
+    private final long storeIdentity;
+    private final boolean inBackground;
+
+    private final AtomicReference<Waiting> newest = new AtomicReference<>();
+    private Thread logThread;
+    private volatile boolean closing;
+
+    // ---- The log's own ----
+
+    /** Those who have been taken and are in no group yet, first come first. */
+    private Waiting first;
+
+    private final ArrayList<Waiting> group = new ArrayList<>(GROUP_COMMANDS);
+    private final ArrayList<Staged> staged = new ArrayList<>(GROUP_COMMANDS);
+
+    /** Whether some of the group may be on the disk. */
+    private boolean appending;
+
+    private SegmentWriter segment;
+    private long segmentNumber;
+
+    /** The numbers of the newest records: before the segment, of all, of those appended, and of those forced. */
+    private long sequenceBeforeSegment;
+
+    private long sequence;
+    private long appendedSequence;
+    private long forcedSequence;
+
+    /** When what has been appended and not forced has to be forced, if there is such a time. */
+    private long forceDueNanos;
+
+    /** How much of the disk was free when it was last looked at, when that was, and how much has been logged since. */
+    private long freeBytes = Long.MAX_VALUE;
+
+    private long freeLookedNanos;
+    private long unlookedBytes;
+
+    // ---- Snapshot files; the log's own but for what is volatile ----
+
+    /** The one that is being written, or null; who waits for it, and who waits for one that is yet to be begun. */
+    private SnapshotFileTask snapshotFile;
+
+    private Waiting snapshotFileAwaited;
+    private Waiting snapshotFileWanted;
+
+    private volatile Thread snapshotFileThread;
+    private volatile boolean abandoned;
+
+    private SnapshotFileInfo lastSnapshotFile;
+    private long lastSnapshotFileSequence;
+    private long lastSnapshotFileBytes;
+
+    /** How much log there is behind the last snapshot file. */
+    private long logBytes;
+
+    /** How much of that there was, up to which record, and when it was, that a snapshot file was last begun. */
+    private long triedLogBytes;
+
+    private long triedSequence;
+    private long triedNanos;
+    private boolean snapshotFileFreesSpace;
+
+    // ---- The end ----
+
+    private volatile String failure;
+    private final ReentrantLock failureLock = new ReentrantLock();
+    private final List<Runnable> failureActions = new ArrayList<>();
+    private boolean failureTold;
+    private final ReentrantLock closeLock = new ReentrantLock();
+    private boolean closed;
+
+    // ---- Opening ----
+
+    /**
+     * Opens a data directory, which is created if it is not there, and recovers what it holds.
+     *
+     * @param notices is given a line for whatever somebody who runs a server may want to know: progress, what was
+     *     recovered, cut off or given up, snapshot files that could not be written. Called by several threads, one at a
+     *     time; must not block for long, and must not throw
+     * @throws DataDirectoryException if the directory cannot be used as it is; the message is one line for its user
+     * @throws IOException if reading or writing fails
+     */
+    public static WriteAheadLog open(Path directory, Limits limits, LogOptions options, Consumer<String> notices)
+            throws IOException {
+        return open(FileDisk.open(directory), limits, options, notices, System::nanoTime, RANDOM, true);
+    }
+
+    private static final LongSupplier RANDOM = () -> ThreadLocalRandom.current().nextLong();
+
+    /**
+     * The same on any disk, which it closes in the end.
+     *
+     * @param inBackground whether the log has threads of its own; else each group runs in the thread that submits it, and
+     *     snapshot files are written by {@link #runSnapshotFile}
+     */
+    static WriteAheadLog open(
+            Disk disk,
+            Limits limits,
+            LogOptions options,
+            Consumer<String> notices,
+            LongSupplier nanoClock,
+            LongSupplier random,
+            boolean inBackground)
+            throws IOException {
+        Objects.requireNonNull(limits);
+        Objects.requireNonNull(options);
+        Consumer<String> oneAtATime = oneAtATime(notices);
+        MvccStore recovered = null;
+        WriteAheadLog log = null;
+        try {
+            if (!disk.lock(false)) {
+                throw Recovery.inUse(disk);
+            }
+            Recovery.Recovered from = Recovery.run(disk, limits, options, oneAtATime, nanoClock, random, inBackground);
+            recovered = from.store();
+            WriteAheadLog opened = new WriteAheadLog(disk, from, options, oneAtATime, nanoClock, random, inBackground);
+            recovered.changedThrough(opened);
+            opened.start();
+            log = opened;
+            return log;
+        } finally {
+            if (log == null) {
+                try (disk) {
+                    if (recovered != null) {
+                        recovered.close();
+                    }
+                }
+            }
+        }
+    }
+
+    private static Consumer<String> oneAtATime(Consumer<String> notices) {
+        ReentrantLock lock = new ReentrantLock();
+        return line -> {
+            lock.lock();
+            try {
+                notices.accept(line);
+            } finally {
+                lock.unlock();
+            }
+        };
+    }
+
+    private WriteAheadLog(
+            Disk disk,
+            Recovery.Recovered recovered,
+            LogOptions options,
+            Consumer<String> notices,
+            LongSupplier nanoClock,
+            LongSupplier random,
+            boolean inBackground)
+            throws IOException {
+        this.disk = disk;
+        this.store = recovered.store();
+        this.options = options;
+        this.notices = notices;
+        this.nanoClock = nanoClock;
+        this.random = random;
+        this.inBackground = inBackground;
+        storeIdentity = recovered.storeIdentity();
+        sequence = recovered.sequence();
+        appendedSequence = sequence;
+        forcedSequence = sequence;
+        logBytes = recovered.logBytes();
+        lastSnapshotFileBytes = recovered.snapshotFileBytes();
+        lastSnapshotFileSequence = recovered.snapshotFileSequence();
+        triedSequence = lastSnapshotFileSequence;
+        triedNanos = nanoClock.getAsLong();
+        freeLookedNanos = triedNanos - FREE_SPACE_NANOS; // So that it is looked at before anything is logged.
+        beginSegment(recovered.nextSegment());
+    }
+
+    private void start() throws IOException {
+        if (inBackground) {
+            try {
+                logThread = Thread.ofPlatform().daemon().name("homekv-log").unstarted(this::run);
+                logThread.start();
+            } catch (Throwable e) {
+                segment.close();
+                throw e;
+            }
+        }
+    }
+
+    /**
+     * Makes a new or empty directory one that holds what a backup holds, under an identity of its own. Then it can be
+     * opened. If it fails, so does opening the directory, until a backup has been restored to it.
+     *
+     * @throws DataDirectoryException if the directory is not empty, or the backup is not whole
+     */
+    public static void restore(Path directory, InputStream backup, Consumer<String> notices) throws IOException {
+        Recovery.restore(FileDisk.open(directory), backup, notices, RANDOM);
+    }
+
+    /**
+     * Reads everything in a data directory, changes nothing, and says what is there, line by line.
+     *
+     * @return whether all of it is whole, so that it could be opened without any loss
+     * @throws DataDirectoryException if it is no data directory, or is in use
+     */
+    public static boolean check(Path directory, Consumer<String> lines) throws IOException {
+        return DirectoryCheck.run(FileDisk.openReadOnly(directory), lines);
+    }
+
+    /** The store that this log changes. */
+    public MvccStore store() {
+        return store;
+    }
+
+    @Override
+    public Durability durability() {
+        return options.durability();
+    }
+
+    // ---- Any thread: submitting ----
+
+    @Override
+    public Result submit(Command command) {
+        Result.Refused tooLarge = store.limits().check(command);
+        if (tooLarge != null) {
+            return tooLarge;
+        }
+        Waiting waiting = new Waiting(command, Thread.currentThread());
+        enqueue(waiting);
+        await(waiting);
+        return (Result) waiting.answer;
+    }
+
+    @Override
+    public SnapshotFileInfo writeSnapshotFile() throws IOException {
+        Waiting waiting = new Waiting(null, Thread.currentThread());
+        enqueue(waiting);
+        if (!inBackground) {
+            runInThisThread();
+            runSnapshotFile();
+        }
+        await(waiting);
+        return (SnapshotFileInfo) waiting.answer;
+    }
+
+    private void enqueue(Waiting waiting) {
+        Waiting head;
+        do {
+            head = newest.get();
+            if (head == ENDED) {
+                throw endedException(false);
+            }
+            waiting.next = head;
+        } while (!newest.compareAndSet(head, waiting));
+        if (head == null && inBackground) {
+            LockSupport.unpark(logThread);
+        }
+    }
+
+    /** Returns once it has its answer, and throws what it has instead. */
+    private void await(Waiting waiting) {
+        if (!inBackground && !waiting.done) {
+            runInThisThread();
+        }
+        boolean interrupted = false;
+        while (!waiting.done) {
+            try {
+                LockSupport.park(this);
+            } catch (OutOfMemoryError e) {
+                Thread.onSpinWait(); // It cannot leave: what becomes of its command is being decided.
+            }
+            interrupted |= Thread.interrupted();
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+        if (waiting.ended) {
+            throw endedException(waiting.outcomeUnknown);
+        }
+        if (waiting.failure != null) {
+            WriteAheadLog.<RuntimeException>rethrow(waiting.failure);
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private static <E extends Throwable> void rethrow(Throwable failure) throws E {
+        throw (E) failure;
+    }
+
+    private IllegalStateException endedException(boolean outcomeUnknown) {
+        String reason = failure;
+        return reason != null
+                ? new LogStoppedException(reason, outcomeUnknown)
+                : new IllegalStateException("the log has been closed");
+    }
+
+    @Override
+    public String failure() {
+        return failure;
+    }
+
+    @Override
+    public void onFailure(Runnable action) {
+        failureLock.lock();
+        try {
+            if (!failureTold) {
+                failureActions.add(action);
+                return;
+            }
+        } finally {
+            failureLock.unlock();
+        }
+        action.run();
+    }
+
+    // ---- The log's own thread ----
+
+    private void run() {
+        try {
+            for (boolean last = false; !last || first != null; ) {
+                last = closing;
+                take(last);
+                if (first != null) {
+                    runGroup();
+                }
+                doWhatIsDue();
+                if (!last && first == null) {
+                    sleep();
+                }
+            }
+            end();
+        } catch (Throwable e) {
+            fail(e);
+        }
+    }
+
+    /** In the thread that submits, where the log has none of its own. */
+    private void runInThisThread() {
+        try {
+            for (take(false); first != null; take(false)) {
+                runGroup();
+            }
+            doWhatIsDue();
+        } catch (Throwable e) {
+            fail(e);
+        }
+    }
+
+    /** Takes all who wait, if nobody is left of those who were taken before. */
+    private void take(boolean last) {
+        if (first == null && newest.get() != ENDED && (last || newest.get() != null)) {
+            first = firstComeFirst(newest.getAndSet(last ? ENDED : null));
+        }
+    }
+
+    private static Waiting firstComeFirst(Waiting stack) {
+        Waiting list = null;
+        while (stack != null) {
+            Waiting before = stack.next;
+            stack.next = list;
+            list = stack;
+            stack = before;
+        }
+        return list;
+    }
+
+    /** Until somebody submits, closes, or has written a snapshot file, or until something is due. */
+    private void sleep() {
+        long waitNanos = Math.min(untilForceNanos(), untilSnapshotFileNanos());
+        boolean nothingToDo = newest.get() == null && !closing && (snapshotFile == null || !snapshotFile.done);
+        if (nothingToDo && waitNanos == Long.MAX_VALUE) {
+            LockSupport.park(this);
+        } else if (nothingToDo && waitNanos > 0) {
+            LockSupport.parkNanos(this, waitNanos);
+        }
+    }
+
+    // ---- A group ----
+
+    private void runGroup() throws IOException {
+        lookAtFreeSpace();
+        store.turn.lock();
+        try {
+            stageGroup();
+            if (segment.bufferedBytes() > 0) {
+                appending = true;
+                append();
+            }
+            store.commit(staged);
+        } catch (Throwable e) {
+            store.stop(e); // While nobody else has had the turn, so that nothing is made of what is staged.
+            throw e;
+        } finally {
+            store.turn.unlock();
+        }
+        for (int i = 0; i < group.size(); i++) {
+            group.get(i).wake();
+        }
+        appending = false;
+        group.clear();
+        staged.clear();
+        Reclaimer.letOthersWrite(store.turn);
+    }
+
+    private void stageGroup() {
+        int answerParts = 0;
+        while (group.size() < GROUP_COMMANDS
+                && segment.bufferedBytes() < GROUP_BYTES
+                && answerParts < GROUP_ANSWER_PARTS) {
+            take(false);
+            Waiting waiting = first;
+            if (waiting == null) {
+                return;
+            }
+            if (waiting.command == null) {
+                first = waiting.next;
+                waiting.next = snapshotFileWanted;
+                snapshotFileWanted = waiting;
+                continue;
+            }
+            boolean fits;
+            try {
+                fits = store.fits(waiting.command);
+            } catch (OutOfMemoryError e) {
+                fits = true; // Then there is no room to stage it, either, or there is again.
+            }
+            if (!fits) {
+                return; // There is more that can be given up for it once the group has been published.
+            }
+            first = waiting.next;
+            waiting.next = null;
+            group.add(waiting);
+            stage(waiting);
+            answerParts += parts(waiting.answer);
+        }
+    }
+
+    private void stage(Waiting waiting) {
+        Staged one;
+        try {
+            waiting.answer = noSpace(waiting.command);
+            if (waiting.answer == null) {
+                waiting.answer = store.admit(waiting.command);
+            }
+            if (waiting.answer != null) {
+                return;
+            }
+            one = store.stage(waiting.command);
+        } catch (OutOfMemoryError e) {
+            waiting.failure = e;
+            return;
+        }
+        try {
+            LogRecord record = one.record();
+            if (record != null) {
+                segment.add(record, sequence + 1, forcedSequence);
+                sequence++;
+                waiting.logged = true;
+            }
+            waiting.answer = one.result();
+            staged.add(one);
+        } catch (OutOfMemoryError | IllegalArgumentException e) {
+            store.unstage(one);
+            waiting.failure = e;
+        }
+    }
+
+    /** How much of an answer there is, which is kept until the group is published. */
+    private static int parts(Object answer) {
+        return answer instanceof Result.Transacted transacted ? parts(transacted.results()) : 1;
+    }
+
+    private static int parts(List<OpResult> results) {
+        int parts = results.size();
+        for (int i = 0; i < results.size(); i++) {
+            parts += switch (results.get(i)) {
+                case OpResult.Scanned scanned -> scanned.entries().size();
+                case OpResult.Deleted deleted -> deleted.previous().size();
+                case OpResult.Transacted transacted -> parts(transacted.results());
+                case OpResult.Got got -> 0;
+                case OpResult.Put put -> 0;
+                case OpResult.Incremented incremented -> 0;
+            };
+        }
+        return parts;
+    }
+
+    private void append() throws IOException {
+        long bytes = segment.bufferedBytes();
+        if (forcedSequence == appendedSequence) {
+            forceDueNanos = nanoClock.getAsLong() + options.forceIntervalMillis() * 1_000_000;
+        }
+        segment.flush();
+        appendedSequence = sequence;
+        logBytes += bytes;
+        unlookedBytes += bytes;
+        if (options.durability() == Durability.FORCED) {
+            force();
+        }
+    }
+
+    private void force() throws IOException {
+        segment.force();
+        forcedSequence = appendedSequence;
+    }
+
+    // ---- Segments ----
+
+    private void beginSegment(long number) throws IOException {
+        segment = SegmentWriter.begin(
+                disk,
+                new SegmentHeader(
+                        storeIdentity, store.id(), number, sequence + 1, random.getAsLong(), options.durability()));
+        segmentNumber = number;
+        sequenceBeforeSegment = sequence;
+    }
+
+    /** Begins the next segment, after this one has been forced whole. */
+    private void endSegment() throws IOException {
+        if (forcedSequence < appendedSequence) {
+            force();
+        }
+        segment.close();
+        beginSegment(segmentNumber + 1);
+    }
+
+    private long untilForceNanos() {
+        return options.durability() == Durability.INTERVAL && forcedSequence < appendedSequence
+                ? Math.max(0, forceDueNanos - nanoClock.getAsLong())
+                : Long.MAX_VALUE;
+    }
+
+    private void doWhatIsDue() throws IOException {
+        if (untilForceNanos() == 0) {
+            force();
+        }
+        if (snapshotFile != null && snapshotFile.done) {
+            endSnapshotFile();
+        }
+        if (segment.size() >= options.segmentBytes() && sequence > sequenceBeforeSegment) {
+            endSegment();
+        }
+        if (inBackground && !closing && untilSnapshotFileNanos() == 0) {
+            beginSnapshotFile();
+        }
+    }
+
+    // ---- Free space ----
+
+    private void lookAtFreeSpace() throws IOException {
+        long wantedBytes = options.minFreeBytes();
+        boolean wasShort = freeBytes < wantedBytes;
+        if (wantedBytes == 0
+                || !wasShort
+                        && unlookedBytes < FREE_SPACE_LOG_BYTES
+                        && nanoClock.getAsLong() - freeLookedNanos < FREE_SPACE_NANOS) {
+            return;
+        }
+        freeBytes = disk.freeBytes();
+        freeLookedNanos = nanoClock.getAsLong();
+        unlookedBytes = 0;
+        if (freeBytes < wantedBytes && !wasShort) {
+            notices.accept(disk.path("") + ": " + megabytes(freeBytes) + " of the disk are free, less than the "
+                    + megabytes(wantedBytes) + " that have to be; writes are refused until there is room again");
+            // Only if it is sure to end well: writing it takes room before it gives any back.
+            snapshotFileFreesSpace = logBytes > lastSnapshotFileBytes
+                    && freeBytes - wantedBytes / NOTHING_LOGGED_PART
+                            > store.counters().heldBytes();
+        } else if (freeBytes >= wantedBytes && wasShort) {
+            notices.accept(
+                    disk.path("") + ": " + megabytes(freeBytes) + " of the disk are free again; writes are taken");
+        }
+    }
+
+    /** The answer to a command for which too little of the disk is free, or null. */
+    private Result noSpace(Command command) {
+        long wantedBytes = options.minFreeBytes();
+        if (freeBytes >= wantedBytes) {
+            return null;
+        }
+        long least = wantedBytes / NOTHING_LOGGED_PART;
+        if (puts(command)) {
+            return new Result.DiskFull(freeBytes, wantedBytes);
+        }
+        return freeBytes < least && changes(command) ? new Result.DiskFull(freeBytes, least) : null;
+    }
+
+    private static boolean puts(Command command) {
+        return switch (command) {
+            case Command.Set set -> {
+                boolean puts = false;
+                for (int i = 0; !puts && i < set.writes().size(); i++) {
+                    puts = set.writes().get(i) instanceof Write.Put;
+                }
+                yield puts;
+            }
+            case Txn txn -> puts(txn.then()) || puts(txn.otherwise());
+            case Command.Grant grant -> true;
+            case Command.Del del -> false;
+            case Command.Compact compact -> false;
+            case Command.Revoke revoke -> false;
+        };
+    }
+
+    private static boolean puts(List<Op> steps) {
+        boolean puts = false;
+        for (int i = 0; !puts && i < steps.size(); i++) {
+            puts = switch (steps.get(i)) {
+                case Op.Put put -> true;
+                case Op.Increment increment -> true;
+                case Txn txn -> puts(txn.then()) || puts(txn.otherwise());
+                case Op.Delete delete -> false;
+                case Op.Get get -> false;
+                case Op.Scan scan -> false;
+            };
+        }
+        return puts;
+    }
+
+    private static boolean changes(Command command) {
+        return !(command instanceof Txn txn) || changes(txn.then()) || changes(txn.otherwise());
+    }
+
+    private static boolean changes(List<Op> steps) {
+        boolean changes = false;
+        for (int i = 0; !changes && i < steps.size(); i++) {
+            changes = switch (steps.get(i)) {
+                case Op.Put put -> true;
+                case Op.Increment increment -> true;
+                case Op.Delete delete -> true;
+                case Txn txn -> changes(txn.then()) || changes(txn.otherwise());
+                case Op.Get get -> false;
+                case Op.Scan scan -> false;
+            };
+        }
+        return changes;
+    }
+
+    static String megabytes(long bytes) {
+        return bytes < 10_000_000 ? String.format("%.3f MB", bytes / 1e6) : String.format("%,d MB", bytes / 1_000_000);
+    }
+
+    // ---- Snapshot files ----
+
+    /** Writes a snapshot file, in a thread of its own where the log has threads. */
+    private final class SnapshotFileTask implements Runnable {
+        private static final int FREE_SPACE_BLOCKS = 32;
+
+        final SnapshotSource source;
+        final SnapshotHeader header;
+        final long logBytes;
+        private int blocks;
+        SnapshotFileInfo written;
+        Throwable failure;
+
+        /** Written last. */
+        volatile boolean done;
+
+        SnapshotFileTask(SnapshotSource source, SnapshotHeader header, long logBytes) {
+            this.source = source;
+            this.header = header;
+            this.logBytes = logBytes;
+        }
+
+        @Override
+        public void run() {
+            try (source) {
+                written = SnapshotFiles.write(disk, source, header, this::goOn);
+                SnapshotFiles.deleteOlder(disk, header.number(), notices);
+            } catch (Throwable e) {
+                failure = e;
+            }
+            done = true;
+            LockSupport.unpark(logThread);
+        }
+
+        private void goOn() {
+            if (abandoned) {
+                throw new CancellationException("the log is being closed");
+            }
+            if (blocks++ % FREE_SPACE_BLOCKS == 0 && options.minFreeBytes() > 0) {
+                try {
+                    long free = disk.freeBytes();
+                    if (free < options.minFreeBytes() / NOTHING_LOGGED_PART) {
+                        throw new IOException("only " + megabytes(free) + " of the disk are free");
+                    }
+                } catch (IOException e) {
+                    throw new UncheckedIOException(e);
+                }
+            }
+        }
+    }
+
+    /** How long until a snapshot file has to be begun; 0: now. */
+    private long untilSnapshotFileNanos() {
+        if (snapshotFile != null) {
+            return Long.MAX_VALUE;
+        }
+        if (snapshotFileWanted != null) {
+            return 0;
+        }
+        if (sequence == triedSequence) {
+            return Long.MAX_VALUE;
+        }
+        if (snapshotFileFreesSpace
+                || logBytes - triedLogBytes >= Math.max(options.snapshotLogBytes(), lastSnapshotFileBytes)) {
+            return 0;
+        }
+        return options.snapshotIntervalMillis() == 0
+                ? Long.MAX_VALUE
+                : Math.max(0, triedNanos + options.snapshotIntervalMillis() * 1_000_000 - nanoClock.getAsLong());
+    }
+
+    private void beginSnapshotFile() throws IOException {
+        snapshotFileAwaited = snapshotFileWanted;
+        snapshotFileWanted = null;
+        snapshotFileFreesSpace = false;
+        if (lastSnapshotFile != null && sequence == lastSnapshotFileSequence) {
+            answerSnapshotFile(lastSnapshotFile, null); // Nothing has been logged since.
+            return;
+        }
+        if (sequence > sequenceBeforeSegment) {
+            endSegment();
+        }
+        triedLogBytes = logBytes;
+        triedSequence = sequence;
+        triedNanos = nanoClock.getAsLong();
+        try {
+            snapshotFile = task();
+            if (inBackground) {
+                snapshotFileThread =
+                        Thread.ofPlatform().daemon().name("homekv-snapshot").start(snapshotFile);
+            } else {
+                snapshotFile.run();
+            }
+        } catch (OutOfMemoryError | IllegalStateException e) {
+            if (snapshotFile != null) {
+                snapshotFile.source.close();
+                snapshotFile = null;
+            }
+            noSnapshotFile(e);
+        }
+    }
+
+    private SnapshotFileTask task() {
+        store.turn.lock();
+        try {
+            SnapshotSource source = store.cut();
+            SnapshotHeader header = new SnapshotHeader(
+                    storeIdentity,
+                    source.historyId(),
+                    segmentNumber,
+                    source.revision(),
+                    sequence,
+                    source.grants(),
+                    random.getAsLong());
+            return new SnapshotFileTask(source, header, logBytes);
+        } finally {
+            store.turn.unlock();
+        }
+    }
+
+    private void endSnapshotFile() {
+        SnapshotFileTask task = snapshotFile;
+        snapshotFile = null;
+        if (task.failure != null) {
+            noSnapshotFile(task.failure);
+            return;
+        }
+        lastSnapshotFile = task.written;
+        lastSnapshotFileSequence = task.header.sequence();
+        lastSnapshotFileBytes = task.written.bytes();
+        logBytes -= task.logBytes;
+        triedLogBytes -= task.logBytes;
+        notices.accept(String.format(
+                "wrote %s: %,d keys at revision %d, %s",
+                task.written.name(), task.written.keys(), task.written.revision(), megabytes(task.written.bytes())));
+        answerSnapshotFile(task.written, null);
+    }
+
+    private void noSnapshotFile(Throwable e) {
+        String reason = reason(e);
+        if (!abandoned) {
+            notices.accept("no snapshot file could be written: " + reason
+                    + "; the log goes on, and another one is tried later");
+        }
+        answerSnapshotFile(null, new IOException("no snapshot file could be written: " + reason, e));
+    }
+
+    private void answerSnapshotFile(SnapshotFileInfo info, IOException e) {
+        Waiting each = snapshotFileAwaited;
+        snapshotFileAwaited = null;
+        while (each != null) {
+            Waiting next = each.next;
+            each.answer = info;
+            each.failure = e;
+            if (abandoned && e != null) {
+                each.tellEnded(false);
+            } else {
+                each.wake();
+            }
+            each = next;
+        }
+    }
+
+    /** Where the log has no threads: writes the snapshot file that is due, step by step; false: none is. */
+    boolean runSnapshotFile() {
+        try {
+            if (failure == null && untilSnapshotFileNanos() == 0) {
+                beginSnapshotFile();
+                doWhatIsDue();
+                return true;
+            }
+        } catch (Throwable e) {
+            fail(e);
+        }
+        return false;
+    }
+
+    /** Where the log has no threads: commands that have all come before the first of them is taken. */
+    List<Result> submitAll(List<Command> commands) {
+        List<Waiting> all = new ArrayList<>();
+        for (Command command : commands) {
+            Waiting waiting = new Waiting(command, Thread.currentThread());
+            enqueue(waiting);
+            all.add(waiting);
+        }
+        List<Result> results = new ArrayList<>();
+        for (Waiting waiting : all) {
+            await(waiting);
+            results.add((Result) waiting.answer);
+        }
+        return results;
+    }
+
+    // ---- The end ----
+
+    /** After everything that was submitted: says how long the leases have left, and closes the segment. */
+    private void end() throws IOException {
+        abandoned = true;
+        while (snapshotFile != null && !snapshotFile.done) {
+            LockSupport.park(this);
+        }
+        if (snapshotFile != null) {
+            endSnapshotFile();
+        }
+        tellEnded(snapshotFileWanted);
+        snapshotFileWanted = null;
+        store.turn.lock();
+        try {
+            segment.add(new LogRecord.Closed(store.leasesLeft()), sequence + 1, forcedSequence);
+        } finally {
+            store.turn.unlock();
+        }
+        sequence++;
+        segment.flush();
+        appendedSequence = sequence;
+        force();
+        segment.close();
+    }
+
+    /** Nothing is allocated before everybody who waits has been told. */
+    private void fail(Throwable e) {
+        String reason;
+        try {
+            reason = reason(e);
+        } catch (OutOfMemoryError again) {
+            reason = "out of memory";
+        }
+        failure = reason;
+        abandoned = true;
+        store.turn.lock();
+        try {
+            store.stop(e);
+        } finally {
+            store.turn.unlock();
+        }
+        for (int i = 0; i < group.size(); i++) {
+            Waiting each = group.get(i);
+            if (!each.done) {
+                each.tellEnded(appending && each.logged);
+            }
+        }
+        tellEnded(first);
+        first = null;
+        Waiting rest = newest.getAndSet(ENDED);
+        tellEnded(rest == ENDED ? null : rest);
+        tellEnded(snapshotFileAwaited);
+        snapshotFileAwaited = null;
+        tellEnded(snapshotFileWanted);
+        snapshotFileWanted = null;
+        try {
+            segment.close();
+        } catch (IOException again) {
+            e.addSuppressed(again);
+        }
+        notices.accept("the log has stopped: " + reason
+                + "; no writes are taken any more, reads go on; mend the cause and start again");
+        tellFailure();
+    }
+
+    private static void tellEnded(Waiting each) {
+        while (each != null) {
+            Waiting next = each.next;
+            each.tellEnded(false);
+            each = next;
+        }
+    }
+
+    private void tellFailure() {
+        List<Runnable> actions;
+        failureLock.lock();
+        try {
+            failureTold = true;
+            actions = List.copyOf(failureActions);
+        } finally {
+            failureLock.unlock();
+        }
+        for (Runnable action : actions) {
+            try {
+                action.run();
+            } catch (RuntimeException e) {
+                notices.accept("what was to be done when the log stops has failed: " + e);
+            }
+        }
+    }
+
+    /** One line for a user. */
+    static String reason(Throwable e) {
+        String message = e instanceof IOException || e instanceof UncheckedIOException ? e.getMessage() : e.toString();
+        return String.valueOf(message).replaceAll("\\s*\\R\\s*", " ");
+    }
+
+    /**
+     * Takes no more commands, does what was submitted before, says so in the log, and closes the store, which can still
+     * be read. Returns when the directory can be opened again. A snapshot file that is being written is given up.
+     *
+     * @throws IOException if the log has not been ended in order, so that leases have their whole time again when it is
+     *     opened; what was answered is kept all the same
+     */
+    @Override
+    public void close() throws IOException {
+        closeLock.lock();
+        try {
+            if (closed) {
+                return;
+            }
+            closed = true;
+            String failureBefore = failure;
+            closing = true;
+            if (inBackground) {
+                LockSupport.unpark(logThread);
+                joinUninterruptibly(logThread);
+            } else if (failureBefore == null) {
+                newest.set(ENDED);
+                try {
+                    end();
+                } catch (Throwable e) {
+                    fail(e);
+                }
+            }
+            joinUninterruptibly(snapshotFileThread);
+            try (disk) {
+                store.close();
+            }
+            if (failure != null && failureBefore == null) {
+                throw new IOException(failure);
+            }
+        } finally {
+            closeLock.unlock();
+        }
+    }
+
+    private static void joinUninterruptibly(Thread thread) {
+        boolean interrupted = false;
+        while (thread != null && thread.isAlive()) {
+            try {
+                thread.join();
+            } catch (InterruptedException e) {
+                interrupted = true;
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}
