@@ -36,6 +36,9 @@ final class SegmentReader implements AutoCloseable {
     private long forcedSequence;
     private String badness;
 
+    /** Whether the bad bytes are what was written: their checksum matches, and they make no sense. */
+    private boolean nonsense;
+
     private SegmentReader(DiskFile file, String name, String path, long size) {
         this.file = file;
         this.name = name;
@@ -117,13 +120,14 @@ final class SegmentReader implements AutoCloseable {
         long readForcedSequence = Format.getLong(buffer, at + RecordFormat.FORCED_SEQUENCE_AT);
         int bodyCrc = Format.getInt(buffer, at + RecordFormat.BODY_CRC_AT);
         if (readSequence != sequence + 1) {
-            return "record " + readSequence + " is where record " + (sequence + 1) + " has to be";
+            return nonsense("record " + readSequence + " is where record " + (sequence + 1) + " has to be");
         }
         if (readForcedSequence < 0 || readForcedSequence >= readSequence) {
-            return "record " + readSequence + " says that record " + readForcedSequence + " had been forced before it";
+            return nonsense("record " + readSequence + " says that record " + readForcedSequence
+                    + " had been forced before it");
         }
         if (bodyBytes <= 0 || bodyBytes > Format.MAX_BODY_BYTES) {
-            return "record " + readSequence + " has a body of " + bodyBytes + " bytes";
+            return nonsense("record " + readSequence + " has a body of " + bodyBytes + " bytes");
         }
         if (bodyBytes > rest - RecordFormat.HEADER_BYTES) {
             return "the file ends after " + rest + " of the " + (RecordFormat.HEADER_BYTES + (long) bodyBytes)
@@ -136,12 +140,18 @@ final class SegmentReader implements AutoCloseable {
         try {
             record = RecordFormat.decode(buffer, body, bodyBytes);
         } catch (IllegalArgumentException e) {
-            return "the checksum of record " + readSequence + " matches, but not what it says: " + e.getMessage();
+            return nonsense(
+                    "the checksum of record " + readSequence + " matches, but not what it says: " + e.getMessage());
         }
         recordBytes = RecordFormat.HEADER_BYTES + bodyBytes;
         sequence = readSequence;
         forcedSequence = readForcedSequence;
         return null;
+    }
+
+    private String nonsense(String what) {
+        nonsense = true;
+        return what;
     }
 
     private boolean isHeader(int at, long place) {
@@ -176,10 +186,14 @@ final class SegmentReader implements AutoCloseable {
 
     /**
      * After a bad record: up to which sequence number the log was known to be forced when some record was written whose
-     * header is here, at the bad place or behind it; -1 if there is none. Reads the rest of the file, and looks at
+     * header is here, at the bad place or behind it; -1 if there is none. Long.MAX_VALUE: the checksum at the bad place
+     * matches what makes no sense, which no write that was torn leaves behind. Reads the rest of the file, and looks at
      * every byte of it. A whole body is not asked for: a header alone is as good a witness.
      */
     long laterForcedSequence() throws IOException {
+        if (nonsense) {
+            return Long.MAX_VALUE;
+        }
         long highest = -1;
         // A file of this length has no record with a higher number; so the checksum is looked at rarely.
         long ahead = (size - offset) / MIN_RECORD_BYTES;
