@@ -94,8 +94,8 @@ final class Statuses {
                         refused.last());
             case Result.DiskFull refused ->
                 new Ending(Status.RESOURCE_EXHAUSTED.withDescription("the disk of the server's log has "
-                        + refused.freeBytes() + " bytes free, and writes need " + refused.requiredBytes()
-                        + " (--min-free-bytes); free some, and write again"));
+                        + refused.freeBytes() + " bytes free, and this write needs " + refused.requiredBytes()
+                        + " (--min-free-bytes; deletions need a quarter of it); make room, and write again"));
             case Result.Applied applied -> throw new AssertionError("no refusal: " + applied);
             case Result.Transacted transacted -> throw new AssertionError("no refusal: " + transacted);
         };

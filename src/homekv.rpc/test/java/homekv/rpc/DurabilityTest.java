@@ -322,7 +322,7 @@ class DurabilityTest {
                 Status refused = status(write);
                 assertEquals(Status.Code.RESOURCE_EXHAUSTED, refused.getCode());
                 assertTrue(
-                        refused.getDescription().matches(".*\\b12345\\b.*\\b67890\\b.*\\(--min-free-bytes\\).*"),
+                        refused.getDescription().matches(".*\\b12345\\b.*\\b67890 \\(--min-free-bytes\\b.*"),
                         refused::toString);
                 Harness.assertNoTrace(refused.getDescription());
             }
