@@ -34,15 +34,18 @@ import java.util.Set;
 final class Commands {
     /** A command that has been read: talks to the server, prints, and returns the exit code. */
     interface Command {
-        int run(HomeKvClient client, Output out) throws IOException, UsageException, ComparisonException;
+        int run(HomeKvClient client, Output out) throws IOException, UsageException, FailedException;
     }
 
-    /** The expected was not there. The message is one line that says what was. */
-    static final class ComparisonException extends Exception {
+    /** The command was not carried out, or not to its end. The message is one line that says why. */
+    static final class FailedException extends Exception {
         private static final long serialVersionUID = 1;
 
-        ComparisonException(String message) {
+        final int exitCode;
+
+        FailedException(int exitCode, String message) {
             super(message);
+            this.exitCode = exitCode;
         }
     }
 
@@ -55,12 +58,14 @@ final class Commands {
     private final String name;
     private final List<String> operands;
     private final InputStream in;
+    private final Progress progress;
 
-    private Commands(Arguments arguments, String name, List<String> operands, InputStream in) {
+    private Commands(Arguments arguments, String name, List<String> operands, InputStream in, Progress progress) {
         this.arguments = arguments;
         this.name = name;
         this.operands = operands;
         this.in = in;
+        this.progress = progress;
     }
 
     private static Map<String, Set<String>> flags() {
@@ -82,6 +87,10 @@ final class Commands {
         flags.put("compact", Set.of());
         flags.put("watch", Set.of("--keys", "--prefix", "--from-rev", "--prev"));
         flags.put("lease", Set.of());
+        flags.put("snapshot", Set.of());
+        flags.put("backup", Set.of());
+        flags.put("export", Set.of("--prefix", "--rev"));
+        flags.put("import", Set.of("--skip-lines"));
         return Map.copyOf(flags);
     }
 
@@ -89,9 +98,11 @@ final class Commands {
      * Reads a command.
      *
      * @param forAll the flags that every command takes
-     * @param in where txn reads its script, if it is not in a file
+     * @param in where txn reads its script and import its pairs, if they are not in a file
+     * @param progress what tells how far a long command is
      */
-    static Command read(Arguments arguments, Set<String> forAll, InputStream in) throws UsageException {
+    static Command read(Arguments arguments, Set<String> forAll, InputStream in, Progress progress)
+            throws UsageException {
         List<String> operands = new ArrayList<>(arguments.operands());
         if (!arguments.has("--cmd") && operands.isEmpty()) {
             throw new UsageException("no command; write get, set, del, scan or another, --help lists them");
@@ -114,7 +125,7 @@ final class Commands {
                 throw new UsageException(name + " takes " + instead + flag);
             }
         }
-        return new Commands(arguments, name, operands, in).read();
+        return new Commands(arguments, name, operands, in, progress).read();
     }
 
     private Command read() throws UsageException {
@@ -138,6 +149,10 @@ final class Commands {
             case "compact" -> compact();
             case "watch" -> watch();
             case "lease" -> lease();
+            case "snapshot" -> snapshot();
+            case "backup" -> backup();
+            case "export" -> export();
+            case "import" -> importPairs();
             default -> throw new AssertionError("flags but no command: " + name);
         };
     }
@@ -247,13 +262,15 @@ final class Commands {
             HomeKvClient.Swapped swapped = client.compareAndSet(key, expected, value);
             if (!swapped.done()) {
                 Entry found = swapped.found();
-                throw new ComparisonException(Text.brief(Text.showKey(key))
-                        + (found == null
-                                ? " is not there"
-                                : " has the value " + Text.brief(Text.showValue(found.value())))
-                        + "; nothing was changed");
+                throw new FailedException(
+                        Program.COMPARISON_FAILED,
+                        Text.brief(Text.showKey(key))
+                                + (found == null
+                                        ? " is not there"
+                                        : " has the value " + Text.brief(Text.showValue(found.value())))
+                                + "; nothing was changed");
             }
-            out.written(swapped.revision());
+            out.written(swapped);
             return Program.DONE;
         };
     }
@@ -482,6 +499,39 @@ final class Commands {
 
     private long leaseNumber() throws UsageException {
         return Arguments.number("lease " + operands.get(0), operands.get(1), 1, Long.MAX_VALUE);
+    }
+
+    // ---- Files ----
+
+    private Command snapshot() throws UsageException {
+        operands(0, 0, "with nothing behind it; backup writes to a FILE of yours");
+        return (client, out) -> {
+            out.snapshot(client.snapshot());
+            return Program.DONE;
+        };
+    }
+
+    private Command backup() throws UsageException {
+        String file = operands(1, 1, "FILE|-").get(0);
+        return (client, out) -> new Transfer(client, file, progress).backup(out);
+    }
+
+    private Command export() throws UsageException {
+        String file = operands(1, 1, "[--prefix P] [--rev R] FILE|-").get(0);
+        ScanOptions newest = ScanOptions.of(range());
+        long revision = revision();
+        ScanOptions scan = revision < 0 ? newest : newest.at(revision);
+        return (client, out) -> new Transfer(client, file, progress).export(scan, out);
+    }
+
+    private Command importPairs() throws UsageException {
+        String file = operands(1, 1, "[--skip-lines N] FILE|-").get(0);
+        long skipped = arguments.number("--skip-lines", 0, 0, Long.MAX_VALUE);
+        List<String> again = new ArrayList<>(List.of("hkvctl", "import"));
+        for (String flag : List.of("--host", "--port", "--timeout")) {
+            arguments.value(flag).ifPresent(value -> again.addAll(List.of(flag, value)));
+        }
+        return (client, out) -> new Transfer(client, file, progress).importPairs(in, skipped, again);
     }
 
     private List<String> operands(int min, int max, String form) throws UsageException {

@@ -53,6 +53,15 @@ public final class Hkvctl {
               hkvctl lease time-left ID              the same; hkvctl lease list for all
               hkvctl lease revoke ID                 OK deleted=2 revision=9
 
+            Files (- is standard input or output; a FILE is complete or not there):
+              hkvctl backup FILE|-                   the whole store; homekv can begin with it
+              hkvctl export FILE|-                   KEY and VALUE as JSON, a pair a line
+                [--prefix P] [--rev R]               hkvctl export --help tells how
+              hkvctl import FILE|-                   sets the pairs of such lines
+                [--skip-lines N]                     but the first N
+              hkvctl snapshot                        OK revision=7 keys=3 bytes=345 file=snapshot-0000000000000002:
+                                                     the server's own file, with which it starts sooner
+
             Any command can be written in long form:
               hkvctl --cmd set --kvs KEY=VALUE [KEY=VALUE ...]
               hkvctl --cmd get|del --keys KEY [KEY ...]
@@ -66,12 +75,16 @@ public final class Hkvctl {
               --                  what follows is a key, a pair or a command, even if it begins with -
               --help, --version
 
+            Where the server keeps its data, the OK of a write ends with sync=always, sync=interval or sync=never: when it
+            is forced to the disk, as homekv --help tells.
+
             A pair is split at its first =; an empty value is a value. Bytes that are not UTF-8 and control
             characters are shown, and can be given, as \\xHH (two hexadecimal digits), and so is = within a key
             (\\x3d) and a space within was=VALUE. Any other backslash is a backslash.
 
-            Exit code: 0 done (a key that is not there is no failure), 1 the server refused, 2 the command line
-            is wrong, 4 a comparison did not hold, 5 the server is unknown, unreachable or too slow.
+            Exit code: 0 done (a key that is not there is no failure), 1 the server refused, or the result cannot be
+            written, 2 the command line or what it names to be read is wrong, 4 a comparison did not hold, 5 the
+            server is unknown, unreachable or too slow.
             """;
 
     /** The flags that every command takes. */
@@ -82,15 +95,20 @@ public final class Hkvctl {
 
     private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");
 
-    /** Whether to be interrupted is no failure: a watch runs until it is. */
-    private static volatile boolean endsWhenInterrupted;
+    /** Set by the launcher: 1 in it for standard output, 2 for standard error, where that is a terminal. */
+    private static final String TERMINALS = System.getProperty("homekv.terminals", "");
+
+    /** What is to be done where the process is interrupted, or told to end, while the command is carried out. */
+    private static volatile Runnable whenInterrupted = () -> {};
 
     private final Output out;
     private final InputStream in;
+    private final Progress progress;
 
-    private Hkvctl(Output out, InputStream in) {
+    private Hkvctl(Output out, InputStream in, Progress progress) {
         this.out = out;
         this.in = in;
+        this.progress = progress;
     }
 
     private static Map<String, Arguments.Takes> flags() {
@@ -111,7 +129,8 @@ public final class Hkvctl {
                 "--limit",
                 "--expect",
                 "--set",
-                "--from-rev")) {
+                "--from-rev",
+                "--skip-lines")) {
             flags.put(flag, Arguments.Takes.VALUE);
         }
         flags.put("--cmd", Arguments.Takes.VALUE);
@@ -132,31 +151,39 @@ public final class Hkvctl {
         System.exit(run(Arguments.typed(args), System.in, out, err));
     }
 
-    /** From now on it is no failure if the process is interrupted, as long as the command is carried out. */
+    /** From now on it is no failure if the process is interrupted: it ends with 0, and not with 130 or 143. */
     static void endWellWhenInterrupted() {
-        endsWhenInterrupted = true;
+        whenInterrupted(() -> Runtime.getRuntime().halt(Program.DONE));
     }
 
-    /** Ends the JVM with 0 where it would end with 130 or 143 by itself. */
+    /** From now on has {@code action} run if the process is interrupted, until the command has been carried out. */
+    static void whenInterrupted(Runnable action) {
+        whenInterrupted = action;
+    }
+
     private static void interrupted() {
-        if (endsWhenInterrupted) {
-            Runtime.getRuntime().halt(Program.DONE);
-        }
+        whenInterrupted.run();
+    }
+
+    /** Whether standard output is a terminal. */
+    static boolean isOutputTerminal() {
+        return TERMINALS.contains("1");
     }
 
     /** Runs one command and returns its exit code. Arguments are one {@code char} a byte. */
     static int run(List<String> args, InputStream in, OutputStream out, PrintStream err) {
+        Progress progress = new Progress(err, TERMINALS.contains("2"), System::nanoTime);
         try {
-            return new Hkvctl(new Output(out), in).run(args);
+            return new Hkvctl(new Output(out), in, progress).run(args);
         } catch (UsageException e) {
             err.println("hkvctl: " + e.getMessage());
             return Program.USAGE;
-        } catch (Commands.ComparisonException e) {
+        } catch (Commands.FailedException e) {
             err.println("hkvctl: " + e.getMessage());
-            return Program.COMPARISON_FAILED;
+            return e.exitCode;
         } catch (HomeKvException e) {
             err.println("hkvctl: " + Text.oneLine(e.getMessage()));
-            return e.reason() == HomeKvException.Reason.UNREACHABLE ? Program.UNREACHABLE : Program.REFUSED;
+            return exitCode(e);
         } catch (IOException e) {
             if ("Broken pipe".equals(e.getMessage())) {
                 return Program.DONE; // Whoever reads this has had enough, as head has after ten lines.
@@ -164,16 +191,27 @@ public final class Hkvctl {
             err.println("hkvctl: cannot write the result: " + e.getMessage());
             return Program.REFUSED;
         } finally {
-            endsWhenInterrupted = false;
+            whenInterrupted = () -> {};
         }
     }
 
-    private int run(List<String> args) throws UsageException, IOException, Commands.ComparisonException {
+    static int exitCode(HomeKvException e) {
+        return e.reason() == HomeKvException.Reason.UNREACHABLE ? Program.UNREACHABLE : Program.REFUSED;
+    }
+
+    private int run(List<String> args) throws UsageException, IOException, Commands.FailedException {
         Arguments arguments = Arguments.parse(args, FLAGS, SHORT_FLAGS);
         if (arguments.has("--help")) {
-            boolean ofTxn = arguments.value("--cmd").orElse("").equals("txn")
-                    || arguments.operands().equals(List.of("txn"));
-            out.print(ofTxn ? TxnScript.HELP : HELP);
+            boolean alone = !arguments.has("--cmd") && arguments.operands().size() == 1;
+            String command = alone
+                    ? arguments.operands().get(0)
+                    : arguments.value("--cmd").orElse("");
+            out.print(
+                    switch (command) {
+                        case "txn" -> TxnScript.HELP;
+                        case "export", "import" -> PairReader.HELP;
+                        default -> HELP;
+                    });
             out.flush();
             return Program.DONE;
         }
@@ -186,7 +224,7 @@ public final class Hkvctl {
         int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 1, Program.MAX_PORT);
         Duration timeout =
                 Arguments.time("--timeout", arguments.value("--timeout").orElse("5s"), Duration.ofMillis(1));
-        Commands.Command command = Commands.read(arguments, COMMON_FLAGS, in);
+        Commands.Command command = Commands.read(arguments, COMMON_FLAGS, in, progress);
         try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
             return command.run(client, out);
         } finally {

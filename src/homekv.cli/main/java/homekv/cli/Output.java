@@ -3,11 +3,13 @@ package homekv.cli;
 import homekv.rpc.HomeKvClient;
 import homekv.storage.Bytes;
 import homekv.storage.Difference;
+import homekv.storage.Durability;
 import homekv.storage.Entry;
 import homekv.storage.Event;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Op;
 import homekv.storage.OpResult;
+import homekv.storage.SnapshotFileInfo;
 import homekv.storage.Txn;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -23,6 +25,11 @@ final class Output {
 
     Output(OutputStream out) {
         this.out = out;
+    }
+
+    /** Where it all goes, for what is no text. */
+    OutputStream stream() {
+        return out;
     }
 
     void line(String text) throws IOException {
@@ -59,15 +66,27 @@ final class Output {
     }
 
     void written(HomeKvClient.Written written) throws IOException {
-        line("OK" + number(" deleted=", written.deleted()) + number(" revision=", written.revision()));
+        line("OK" + number(" deleted=", written.deleted()) + number(" revision=", written.revision())
+                + sync(written.durability()));
     }
 
     void written(HomeKvClient.Written written, long lease) throws IOException {
-        line("OK" + number(" revision=", written.revision()) + " lease=" + lease);
+        line("OK" + number(" revision=", written.revision()) + " lease=" + lease + sync(written.durability()));
     }
 
-    void written(long revision) throws IOException {
-        line("OK revision=" + Long.toUnsignedString(revision));
+    void written(HomeKvClient.Swapped swapped) throws IOException {
+        line("OK revision=" + Long.toUnsignedString(swapped.revision()) + sync(swapped.durability()));
+    }
+
+    /** What a write survives, in the words of the flag of the server that says so; nothing where it survives nothing. */
+    private static String sync(Durability durability) {
+        return switch (durability) {
+            case null -> "";
+            case MEMORY -> "";
+            case WRITTEN -> " sync=never";
+            case INTERVAL -> " sync=interval";
+            case FORCED -> " sync=always";
+        };
     }
 
     private static String number(String name, OptionalLong number) {
@@ -108,6 +127,11 @@ final class Output {
                 + " keys=" + lease.keys());
     }
 
+    void snapshot(SnapshotFileInfo file) throws IOException {
+        line("OK revision=" + Long.toUnsignedString(file.revision()) + " keys=" + file.keys() + " bytes=" + file.bytes()
+                + " file=" + file.name());
+    }
+
     /** 30s, 0.25s. */
     private static String seconds(long millis) {
         BigDecimal seconds = BigDecimal.valueOf(millis, 3);
@@ -116,7 +140,8 @@ final class Output {
 
     /** A line that says which steps were carried out, and for each step what it came to. */
     void transacted(Txn txn, HomeKvClient.Transacted result) throws IOException {
-        line((result.succeeded() ? "OK" : "ELSE") + " revision=" + Long.toUnsignedString(result.revision()));
+        line((result.succeeded() ? "OK" : "ELSE") + " revision=" + Long.toUnsignedString(result.revision())
+                + sync(result.durability()));
         List<Op> steps = result.succeeded() ? txn.then() : txn.otherwise();
         for (int i = 0; i < steps.size(); i++) {
             step(steps.get(i), result.results().get(i));

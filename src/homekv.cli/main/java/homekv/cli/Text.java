@@ -4,6 +4,7 @@ import homekv.storage.Bytes;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.HexFormat;
+import java.util.Locale;
 
 /**
  * How keys and values are shown and given: UTF-8 text as it is, any other byte and any control character as
@@ -20,6 +21,8 @@ final class Text {
 
     /** How many bytes of anything a message shows. */
     private static final int LONGEST_SHOWN = 200;
+
+    private static final String SIZE_UNITS = "kMGTPE";
 
     private Text() {}
 
@@ -74,6 +77,33 @@ final class Text {
     /** The text that {@code typed} has the bytes of. */
     static String utf8(String typed) {
         return new String(typed.getBytes(StandardCharsets.ISO_8859_1), StandardCharsets.UTF_8);
+    }
+
+    /** Whether the bytes are well-formed UTF-8. */
+    static boolean isUtf8(Bytes bytes) {
+        String latin1 = latin1(bytes);
+        for (int i = 0; i < latin1.length(); ) {
+            int length = utf8Length(latin1, i);
+            if (length == 0) {
+                return false;
+            }
+            i += length;
+        }
+        return true;
+    }
+
+    /** A number of bytes for people: 512 bytes, 1.5 kB, 130 MB. */
+    static String size(long bytes) {
+        if (bytes < 1000) {
+            return bytes == 1 ? "1 byte" : bytes + " bytes";
+        }
+        double shown = bytes;
+        int unit = -1;
+        // What would round to a thousand is one of the next unit.
+        for (; shown >= 999.5 && unit + 1 < SIZE_UNITS.length(); unit++) {
+            shown /= 1000;
+        }
+        return String.format(Locale.ROOT, shown < 9.95 ? "%.1f" : "%.0f", shown) + " " + SIZE_UNITS.charAt(unit) + "B";
     }
 
     private static String latin1(Bytes bytes) {

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import homekv.rpc.HomeKvServer;
 import homekv.storage.Bytes;
+import homekv.storage.CommandLog;
 import homekv.storage.Limits;
 import homekv.storage.MemoryCommandLog;
 import homekv.storage.MvccStore;
@@ -24,23 +25,34 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
+import java.util.function.UnaryOperator;
 
 /** What the tests of the programs share: a server in this process, runs of the programs, and seeds. */
 final class Harness implements AutoCloseable {
     private static final boolean FULL = Boolean.getBoolean("homekv.full");
 
     final MvccStore store;
+    final CommandLog log;
     final HomeKvServer server;
 
-    /** A server on a free port of the loopback address. */
-    Harness(Limits limits) throws IOException {
+    /** A server on a free port of the loopback address, of a store that is changed through a log in front of its own. */
+    Harness(Limits limits, UnaryOperator<CommandLog> log) throws IOException {
         store = new MvccStore(limits);
-        server = new HomeKvServer(
-                new InetSocketAddress(InetAddress.getByName("127.0.0.1"), 0), store, new MemoryCommandLog(store));
+        this.log = log.apply(new MemoryCommandLog(store));
+        server = serve();
+    }
+
+    Harness(Limits limits) throws IOException {
+        this(limits, log -> log);
     }
 
     Harness() throws IOException {
         this(Limits.forHeap(1L << 40));
+    }
+
+    /** Another server of the same store. */
+    HomeKvServer serve() throws IOException {
+        return new HomeKvServer(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), 0), store, log);
     }
 
     int port() {
@@ -66,6 +78,14 @@ final class Harness implements AutoCloseable {
         return run(List.of("-p", Integer.toString(port()), "txn"), in, out, out);
     }
 
+    /** Runs hkvctl against this server with bytes on standard input. */
+    Run hkvctl(byte[] input, String... args) {
+        List<String> typed = new ArrayList<>(List.of("-p", Integer.toString(port())));
+        Arrays.stream(args).map(Harness::typed).forEach(typed::add);
+        ByteArrayOutputStream out = new ByteArrayOutputStream();
+        return run(typed, new ByteArrayInputStream(input), out, out);
+    }
+
     /** The value in the store, null where there is none. */
     Bytes value(Bytes key) {
         var entry = store.get(key);
@@ -89,6 +109,13 @@ final class Harness implements AutoCloseable {
         /** The run was a success that printed this and nothing else. */
         void printed(String expected) {
             assertEquals("", err);
+            assertEquals(expected, out());
+            assertEquals(0, exitCode);
+        }
+
+        /** The run was a success that printed this, and said one line like that on standard error. */
+        void printedAndSaid(String expected, String said) {
+            assertTrue(err.matches(said + "\n"), err);
             assertEquals(expected, out());
             assertEquals(0, exitCode);
         }

@@ -565,7 +565,10 @@ class HkvctlCommandsTest {
                     "watch",
                     "lease grant 5s",
                     "lease list",
-                    "set a=1 --ttl 5s")) {
+                    "set a=1 --ttl 5s",
+                    "snapshot",
+                    "backup -",
+                    "export -")) {
                 List<String> args = new ArrayList<>(List.of(line.split(" ")));
                 args.addAll(List.of("-p", Integer.toString(server.port())));
                 Harness.run(args).failed(REFUSED, "UNIMPLEMENTED", "as new as this client?");

@@ -273,7 +273,7 @@ class HomekvTest {
             client.readTo(Http2.GOAWAY);
             byte[] record = Http2.field(1, Http2.field(1, "k"), Http2.field(2, "v"));
             client.write(Http2.DATA, Http2.END_STREAM, 1, Http2.prefixed(record));
-            byte[] done = Http2.message(Http2.field(1, 1), Http2.field(2, 1));
+            byte[] done = Http2.message(Http2.field(1, 1), Http2.field(2, 1), Http2.field(3, 1));
             assertArrayEquals(Http2.prefixed(done), client.readTo(Http2.DATA).payload());
             assertTrue(client.readTo(Http2.HEADERS).has(Http2.END_STREAM));
             while (client.read() != null) {
