@@ -4,20 +4,29 @@ import com.sun.management.HotSpotDiagnosticMXBean;
 import com.sun.management.OperatingSystemMXBean;
 import homekv.rpc.Addresses;
 import homekv.rpc.HomeKvServer;
+import homekv.storage.CommandLog;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import homekv.storage.MemoryCommandLog;
 import homekv.storage.MvccStore;
+import homekv.storage.WriteAheadLog;
+import java.io.Closeable;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.PrintStream;
 import java.lang.management.ManagementFactory;
 import java.net.BindException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.ServerSocket;
 import java.net.UnknownHostException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.FileSystemException;
+import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.EnumSet;
 import java.util.HashMap;
@@ -28,17 +37,33 @@ import java.util.logging.Level;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** The server program: serves a store in memory until it is told to stop. */
+/** The server program: serves a store, in memory or kept in a directory, until it is told to stop. */
 public final class Homekv {
     private static final String HELP = """
             homekv: an in-memory, ordered, multi-version key-value server
 
-              homekv [-h [HOST]] [-p PORT] [--memory SIZE] [limits]
+              homekv [-h [HOST]] [-p PORT] [--memory SIZE] [--data-dir DIR] [limits]
+              homekv --check DIR
 
               -h, --host [HOST]   the address to listen at; 127.0.0.1 without HOST or without the flag
               -p, --port PORT     the port; 20001 by default, 0 picks a free one
               --memory SIZE       the Java heap: 512m, 2g; from 64m, by default 60% of the machine's memory
               --help, --version
+
+            Without --data-dir nothing is kept, and is gone when the server stops. With it:
+              --data-dir DIR            where data is kept; a new directory, or one of a server that has stopped
+              --sync always             a write is answered once it is forced to the disk: nothing is lost; the default
+              --sync interval=100ms     it is forced so long after it has been answered: a loss of power can take that
+              --sync never              when the system likes: only a crash of the server alone takes nothing
+              --snapshot-log-bytes N    a snapshot file is written after so much log; 268435456. With it, a start reads
+                                        less log, and older log is deleted
+              --snapshot-interval TIME  and after so long, if there was any; 60m, 0 for never
+              --min-free-bytes N        with less room on the disk writes are refused until there is; 268435456
+              --restore FILE|-          begins DIR, which is new or empty, with a backup of hkvctl backup
+              --recover-to-last-good    where DIR is damaged: starts with what stands in front of the damage, and puts
+                                        the files behind it aside. All writes since are given up
+              --check DIR               reads everything in a directory, changes nothing, prints what is there and what
+                                        is damaged, and ends: exit code 0 for a whole one, else 1
 
             Limits, each refused with a message that names it:
               --max-key-bytes N         the longest key; 65536
@@ -55,7 +80,8 @@ public final class Homekv {
               --history-duration TIME   how old it may be: 500ms, 5s, 2m, 0 for none; 5m
 
             Prints one line when it is ready. Logs go to standard error. SIGTERM and Ctrl-C finish the calls under
-            way and end it with exit code 0. Other exit codes: 1 it cannot serve, 2 the command line is wrong.
+            way and end it with exit code 0, or 1 if writes could no longer be kept. Other exit codes: 1 it cannot serve,
+            or not without losing data, 2 the command line is wrong.
             """;
 
     private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");
@@ -72,10 +98,13 @@ public final class Homekv {
     /** The others have names of their own below, or are wide enough for everybody. */
     private static final Set<Limit> SET_BY_FLAGS = EnumSet.range(Limit.KEY_BYTES, Limit.MEMORY_BYTES);
 
+    private static final String CHECK = "--check";
+
     private static final String HISTORY_BYTES = HomeKvServer.flag(Limit.HISTORY_BYTES);
     private static final String HISTORY_DURATION = HomeKvServer.flag(Limit.HISTORY_MILLIS);
 
     private final PrintStream err;
+    private volatile boolean stopping;
 
     private Homekv(PrintStream err) {
         this.err = err;
@@ -95,19 +124,25 @@ public final class Homekv {
                 out.print(HELP);
             } else if (arguments.has("--version")) {
                 out.println("homekv " + Program.version());
+            } else if (arguments.has(CHECK)) {
+                homekv.check(arguments, out);
             } else {
                 homekv.serve(arguments, out);
             }
         } catch (UsageException e) {
             homekv.fail(Program.USAGE, e.getMessage());
         } catch (IOException e) {
-            homekv.fail(Program.REFUSED, e.getMessage());
+            homekv.fail(Program.REFUSED, Text.oneLine(e.getMessage()));
         }
     }
 
     private void fail(int exitCode, String message) {
-        err.println("homekv: " + message);
+        say(message);
         System.exit(exitCode);
+    }
+
+    private void say(String line) {
+        err.println("homekv: " + line);
     }
 
     private static Map<String, Arguments.Takes> flags() {
@@ -115,6 +150,8 @@ public final class Homekv {
         flags.put("--host", Arguments.Takes.VALUE_OR_NOTHING);
         flags.put("--port", Arguments.Takes.VALUE);
         flags.put("--memory", Arguments.Takes.VALUE);
+        flags.putAll(DataOptions.FLAGS);
+        flags.put(CHECK, Arguments.Takes.VALUE);
         flags.put("--help", Arguments.Takes.NOTHING);
         flags.put("--version", Arguments.Takes.NOTHING);
         for (Limit limit : SET_BY_FLAGS) {
@@ -125,61 +162,144 @@ public final class Homekv {
         return flags;
     }
 
-    private void serve(Arguments arguments, PrintStream out) throws UsageException, IOException, InterruptedException {
+    /** Ends the JVM with 1 if the directory is damaged. */
+    private void check(Arguments arguments, PrintStream out) throws UsageException, IOException {
+        requireNoOperands(arguments);
+        for (String flag : arguments.flags()) {
+            if (!flag.equals(CHECK) && !flag.equals("--memory")) {
+                throw new UsageException("--check only looks at a directory, and takes no " + flag);
+            }
+        }
+        Path directory = DataOptions.path(CHECK, arguments.value(CHECK).orElseThrow());
+        if (!WriteAheadLog.check(directory, out::println)) {
+            System.exit(Program.REFUSED);
+        }
+    }
+
+    private static void requireNoOperands(Arguments arguments) throws UsageException {
         if (!arguments.operands().isEmpty()) {
             throw new UsageException("unknown argument "
                     + Text.show(arguments.operands().get(0)) + "; homekv takes flags only, see --help");
         }
+    }
+
+    private void serve(Arguments arguments, PrintStream out) throws UsageException, IOException, InterruptedException {
+        requireNoOperands(arguments);
         checkMemory(arguments);
         int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 0, Program.MAX_PORT);
         Limits limits = limits(arguments);
+        DataOptions data = DataOptions.read(arguments);
         InetAddress host = host(arguments.value("--host").orElse(Program.DEFAULT_HOST));
         // Netty reads this once. Its buffers lie outside of the heap and hold what calls under way receive and send.
         System.setProperty("io.netty.maxDirectMemory", Long.toString(3 * limits.inFlightBytes() + BUFFER_BYTES));
-        try (MvccStore store = new MvccStore(limits);
-                HomeKvServer server = start(new InetSocketAddress(host, port), store)) {
-            Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(server), "homekv-stop"));
-            if (!host.isLoopbackAddress()) {
-                err.println("homekv: warning: " + host.getHostAddress()
+        InetSocketAddress address = new InetSocketAddress(host, port);
+        if (data == null) {
+            try (MvccStore store = new MvccStore(limits)) {
+                serve(address, store, new MemoryCommandLog(store), store::close, out);
+            }
+            return;
+        }
+        requireFree(address);
+        if (data.restored() != null) {
+            restore(data);
+        }
+        try (WriteAheadLog log = WriteAheadLog.open(data.directory(), limits, data.log(), this::say)) {
+            log.onFailure(() -> {
+                if (!stopping) {
+                    say("writes are refused from now on, reads go on: " + Text.oneLine(log.failure())
+                            + "; mend that and start it again");
+                }
+            });
+            serve(address, log.store(), log, log::close, out);
+        }
+    }
+
+    /** Refuses a port that is taken before anything is begun that takes long or cannot be done twice. */
+    private static void requireFree(InetSocketAddress address) throws IOException {
+        try (ServerSocket probe = new ServerSocket()) {
+            probe.bind(address);
+        } catch (IOException e) {
+            throw cannotListen(address, e.getMessage(), e);
+        }
+    }
+
+    private void restore(DataOptions data) throws IOException {
+        String file = data.restored();
+        if (file.equals("-")) {
+            WriteAheadLog.restore(data.directory(), System.in, this::say);
+            return;
+        }
+        try (InputStream backup = Files.newInputStream(Path.of(Text.utf8(file)))) {
+            WriteAheadLog.restore(data.directory(), backup, this::say);
+        } catch (FileSystemException | InvalidPathException e) {
+            throw new IOException("cannot restore from " + Text.show(file) + ": " + NewFile.why(e), e);
+        }
+    }
+
+    /** Serves until it is told to stop; then closes what belongs to the log, and ends the JVM. */
+    private void serve(InetSocketAddress address, MvccStore store, CommandLog log, Closeable kept, PrintStream out)
+            throws IOException, InterruptedException {
+        try (HomeKvServer server = start(address, store, log)) {
+            Runtime.getRuntime().addShutdownHook(new Thread(() -> stop(server, log, kept), "homekv-stop"));
+            if (!address.getAddress().isLoopbackAddress()) {
+                say("warning: " + host(address)
                         + " can be reached from other machines, and nothing is encrypted or authenticated");
             }
             out.println("homekv " + Program.version() + " listening on "
-                    + Addresses.hostAndPort(
-                            host.getHostAddress(), server.address().getPort()));
+                    + Addresses.hostAndPort(host(address), server.address().getPort()));
             server.awaitStop();
+            Thread.currentThread().join(); // Until homekv-stop ends the JVM: nothing is closed before it is done.
         }
     }
 
-    private HomeKvServer start(InetSocketAddress address, MvccStore store) throws IOException {
+    private static HomeKvServer start(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
         try {
-            return new HomeKvServer(address, store, new MemoryCommandLog(store));
+            return new HomeKvServer(address, store, log);
         } catch (IOException e) {
-            String where = Addresses.hostAndPort(address);
-            String why = e.getCause() instanceof BindException bind ? bind.getMessage() : e.getMessage();
-            throw new IOException(
-                    switch (why) {
-                        case "Address already in use" ->
-                            where + " is taken; stop what listens there, or choose another port with -p";
-                        case "Permission denied" ->
-                            "no permission to listen at " + where + "; choose a port from 1024 on with -p";
-                        case "Cannot assign requested address", "Can't assign requested address" ->
-                            host(address) + " is no address of this machine; choose one that is with -h";
-                        default -> "cannot listen at " + where + ": " + why;
-                    },
-                    e);
+            throw cannotListen(
+                    address, e.getCause() instanceof BindException bind ? bind.getMessage() : e.getMessage(), e);
         }
     }
 
-    /** Ends the JVM with 0 where it would end with 143 or 130 by itself: being told to stop is no failure. */
-    private void stop(HomeKvServer server) {
+    private static IOException cannotListen(InetSocketAddress address, String why, IOException e) {
+        String where = Addresses.hostAndPort(address);
+        String brief = why.replaceFirst(" \\(Bind failed\\)$", "");
+        return new IOException(
+                switch (brief) {
+                    case "Address already in use" ->
+                        where + " is taken; stop what listens there, or choose another port with -p";
+                    case "Permission denied" ->
+                        "no permission to listen at " + where + "; choose a port from 1024 on with -p";
+                    case "Cannot assign requested address", "Can't assign requested address" ->
+                        host(address) + " is no address of this machine; choose one that is with -h";
+                    default -> "cannot listen at " + where + ": " + why;
+                },
+                e);
+    }
+
+    /**
+     * Ends the JVM with 0 where it would end with 143 or 130 by itself: being told to stop is no failure. Not to have
+     * kept what was written is one.
+     */
+    private void stop(HomeKvServer server, CommandLog log, Closeable kept) {
+        stopping = true;
         try {
             if (!server.stop(STOP_PATIENCE)) {
-                err.println("homekv: stopped before all calls had finished");
+                say("stopped before all calls had finished");
             }
         } catch (InterruptedException e) {
-            err.println("homekv: interrupted while stopping");
+            say("interrupted while stopping");
         }
-        Runtime.getRuntime().halt(Program.DONE);
+        String failure = log.failure();
+        try {
+            kept.close();
+        } catch (IOException e) {
+            failure = failure == null ? e.getMessage() : failure;
+        }
+        if (failure != null) {
+            say("stopped with exit code 1, since writes could no longer be kept: " + Text.oneLine(failure));
+        }
+        Runtime.getRuntime().halt(failure == null ? Program.DONE : Program.REFUSED);
     }
 
     private static String host(InetSocketAddress address) {
