@@ -46,10 +46,10 @@ final class DirectoryCheck {
 
     /** Whether all that opening the directory needs, and all else that is there, is whole. Closes the disk. */
     static boolean run(Disk disk, Consumer<String> lines) throws IOException {
+        if (!disk.lock(true)) {
+            throw Recovery.inUse(disk);
+        }
         try (disk) {
-            if (!disk.lock(true)) {
-                throw Recovery.inUse(disk);
-            }
             return new DirectoryCheck(disk, lines).run();
         }
     }

@@ -618,10 +618,10 @@ final class Recovery {
      */
     static void restore(Disk disk, InputStream backup, Consumer<String> notices, LongSupplier random)
             throws IOException {
+        if (!disk.lock(false)) {
+            throw inUse(disk);
+        }
         try (disk) {
-            if (!disk.lock(false)) {
-                throw inUse(disk);
-            }
             DirectoryFiles files = DirectoryFiles.of(disk);
             if (!files.isNew() && !files.isUnfinishedRestore()) {
                 throw new DataDirectoryException(

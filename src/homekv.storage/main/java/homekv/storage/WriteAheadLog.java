@@ -242,12 +242,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         Objects.requireNonNull(limits);
         Objects.requireNonNull(options);
         Consumer<String> oneAtATime = oneAtATime(notices);
+        if (!disk.lock(false)) {
+            throw Recovery.inUse(disk); // It has nothing that would have to be closed.
+        }
         MvccStore recovered = null;
         WriteAheadLog log = null;
         try {
-            if (!disk.lock(false)) {
-                throw Recovery.inUse(disk);
-            }
             Recovery.Recovered from = Recovery.run(disk, limits, options, oneAtATime, nanoClock, random, inBackground);
             recovered = from.store();
             WriteAheadLog opened = new WriteAheadLog(disk, from, options, oneAtATime, nanoClock, random, inBackground);
