@@ -18,12 +18,14 @@ import homekv.rpc.proto.SetRequest;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import homekv.storage.SnapshotFileInfo;
+import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Iterator;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -150,6 +152,46 @@ class BackupTest {
             stub.set(set(put("k04999", "new")));
             kv.awaitInFlight(0);
             Harness.await("the deadline passes", () -> nothingOldIsHeld(stub));
+        }
+    }
+
+    /** It gives way to writes, as every snapshot does. */
+    @Test
+    void aBackupThatNobodyReadsDoesNotKeepWhatIsOverwrittenForEver() throws Exception {
+        try (Harness kv = new Harness(NO_HISTORY.with(Limit.SNAPSHOT_BYTES, 1 << 20))) {
+            HomeKvServiceBlockingStub stub = kv.stub();
+            fill(stub, 5_000, 1_000);
+            RawHttp2 raw = kv.raw();
+            RawHttp2.Stream slow = startAndStall(kv, raw);
+            fill(stub, 5_000, 1_001);
+            Harness.await("what it keeps is let go of", () -> nothingOldIsHeld(stub));
+            raw.cancel(slow);
+            kv.awaitInFlight(0);
+
+            Iterator<BackupResponse> late = kv.stub().backup(Empty.getDefaultInstance());
+            assertTrue(late.next().getData().size() > 0);
+            fill(stub, 5_000, 1_000);
+            StatusRuntimeException e =
+                    assertThrows(StatusRuntimeException.class, () -> late.forEachRemaining(piece -> {}));
+            assertEquals(Status.Code.OUT_OF_RANGE, e.getStatus().getCode());
+            assertTrue(e.getStatus().getDescription().contains("take it again"), e::toString);
+        }
+    }
+
+    @Test
+    void asManyBackupsAsSnapshotsAreTakenAndOneMoreIsRefused() throws Exception {
+        try (Harness kv = new Harness(NO_HISTORY.with(Limit.OPEN_SNAPSHOTS, 1))) {
+            HomeKvServiceBlockingStub stub = kv.stub();
+            fill(stub, 5_000, 1_000);
+            RawHttp2 raw = kv.raw();
+            RawHttp2.Stream slow = startAndStall(kv, raw);
+            kv.assertRefusal(
+                    Limit.OPEN_SNAPSHOTS,
+                    2,
+                    Harness.status(() -> stub.backup(Empty.getDefaultInstance()).hasNext()));
+            raw.cancel(slow);
+            kv.awaitInFlight(0);
+            kv.client().backup(OutputStream.nullOutputStream());
         }
     }
 

@@ -136,11 +136,8 @@ final class DirectoryCheck {
                 requireIdentity(name, header.storeIdentity());
             } catch (DataDirectoryException e) {
                 segments.put(number, new Segment(e, 0, 0, 0, 0, null, 0, reader.size(), 0));
-                boolean unfinished = number == files.lastSegment(disk) + 1;
-                damaged |= !unfinished;
-                lines.accept(String.format(
-                        "%s: %,d bytes, %s",
-                        name, reader.size(), unfinished ? "only begun" : "DAMAGED: " + e.finding()));
+                damaged = true;
+                lines.accept(String.format("%s: %,d bytes, DAMAGED: %s", name, reader.size(), e.finding()));
                 return;
             }
             Segment segment = read(reader, header, disk.path(name));
@@ -216,7 +213,7 @@ final class DirectoryCheck {
     // ---- What opening it would come to ----
 
     private boolean conclude() throws IOException {
-        long last = files.lastSegment(disk);
+        long last = files.highest();
         for (long number = 1; number <= last; number++) {
             boolean needed =
                     files.segments().isEmpty() || number > files.segments().first();

@@ -58,6 +58,7 @@ record DirectoryFiles(
         String finished = name.substring(0, name.length() - FileNames.UNFINISHED.length());
         return name.equals(RESTORING)
                 || finished.equals(FileNames.IDENTITY)
+                || FileNames.segmentNumber(finished) > 0
                 || FileNames.snapshotFileNumber(finished) > 0;
     }
 
@@ -92,29 +93,6 @@ record DirectoryFiles(
 
     List<Long> snapshotFilesNewestFirst() {
         return List.copyOf(snapshotFiles.descendingSet());
-    }
-
-    /**
-     * The last segment that was begun for certain: a crash may have left one behind it whose header is not all there. In
-     * that case the one before it had been forced whole.
-     */
-    long lastSegment(Disk disk) throws IOException {
-        long highest = highest();
-        boolean unfinished = segments.contains(highest)
-                && !snapshotFiles.contains(highest) // Which is written only once the segment is there.
-                && isUnfinishedSegment(disk, highest);
-        return unfinished ? highest - 1 : highest;
-    }
-
-    private static boolean isUnfinishedSegment(Disk disk, long number) throws IOException {
-        try (SegmentReader reader = SegmentReader.open(disk, FileNames.segment(number))) {
-            if (reader.size() <= SegmentHeader.BYTES) {
-                reader.header();
-            }
-            return false;
-        } catch (DataDirectoryException e) {
-            return e.isDamage();
-        }
     }
 
     /** That a segment is missing from those that have to be there, or null. */

@@ -20,6 +20,9 @@ interface DiskFile extends AutoCloseable {
     /** Writes all that remains in the buffer at the end of the file. */
     void append(ByteBuffer from) throws IOException;
 
+    /** Writes all that remains in the buffer over bytes that the file has, from {@code position} on. */
+    void overwrite(ByteBuffer from, long position) throws IOException;
+
     /** Drops what lies behind the first {@code size} bytes. */
     void truncate(long size) throws IOException;
 

@@ -238,11 +238,25 @@ final class FileDisk implements Disk {
 
         @Override
         public void append(ByteBuffer from) throws IOException {
+            int length = from.remaining();
+            try {
+                write(from, end);
+            } finally {
+                end += length - from.remaining();
+            }
+        }
+
+        @Override
+        public void overwrite(ByteBuffer from, long position) throws IOException {
+            write(from, position);
+        }
+
+        private void write(ByteBuffer from, long position) throws IOException {
             int limit = from.limit();
             try {
-                while (from.position() < limit) {
+                for (long at = position; from.position() < limit; ) {
                     from.limit(Math.min(limit, from.position() + PIECE_BYTES));
-                    end += channel.write(from, end);
+                    at += channel.write(from, at);
                 }
             } catch (IOException e) {
                 throw named(file, e);

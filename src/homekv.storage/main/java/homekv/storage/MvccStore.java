@@ -625,7 +625,10 @@ public final class MvccStore implements AutoCloseable {
     /** What a snapshot file holds of the store as it is now. In the turn, with nothing staged; close it soon. */
     SnapshotSource cut() {
         requireTurn();
-        Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false));
+        return cut(open(new Snapshot(chains, openSnapshots, reclaimer, 0, false)));
+    }
+
+    private SnapshotSource cut(Snapshot snapshot) {
         try {
             ChainWalk walk = new ChainWalk(chains, Range.all(), false);
             return new SnapshotSource(id, history, snapshot, walk, leases.left(), leases.grants());
@@ -638,15 +641,17 @@ public final class MvccStore implements AutoCloseable {
     /**
      * Writes a snapshot file of the store as it is now to a stream, from which another store can be begun
      * ({@code WriteAheadLog.restore}). Any thread; blocks it until all is written. Reads and writes go on meanwhile;
-     * versions that the file needs are kept until then.
+     * versions that the file needs are kept until then, within the limits that every {@link Snapshot} has.
      *
      * @throws IOException what the stream throws
+     * @throws SnapshotExpiredException if the stream takes too long; what has been written is of no use
+     * @throws IllegalStateException if {@link Limits#openSnapshots()} are open; nothing has been written
      */
     public SnapshotFileInfo backup(OutputStream out) throws IOException {
         SnapshotSource source;
         turn.lock();
         try {
-            source = cut();
+            source = cut(snapshot());
         } finally {
             turn.unlock();
         }

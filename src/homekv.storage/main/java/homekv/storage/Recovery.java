@@ -2,6 +2,7 @@ package homekv.storage;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
@@ -15,12 +16,13 @@ import java.util.function.LongSupplier;
  */
 /*
  * The store is the newest whole snapshot file and the segments from its number on. Nothing in the directory is changed
- * before all of that has been read and found good; then, in this order: the last segment's tail is cut off and the segment
- * forced, files that are not needed are deleted, and the directory is forced. A crash between any two of these steps, or in
- * one, leaves a directory from which the same store is made again.
+ * before all of that has been read and found good; then, in this order: the end of the last segment is written over with what it
+ * holds, its tail is cut off, and it is forced; files that are not needed are deleted, and the directory is forced. A crash
+ * between any two of these steps, or in one, leaves a directory from which the same store is made again.
  *
- * What was read from the last segment may have been only in the page cache. It is forced before anybody can see it, for
- * what has been seen must not be lost, and the segments that follow take it to be there.
+ * What was read from the last segment may have been only in the page cache, and must be durable before anybody can see it
+ * (D1). Forcing is not enough for that: after a force that failed, the kernel takes pages for clean that never reached the
+ * disk. So what no record says had been forced is written again, with the same bytes, which can do no harm when it tears.
  *
  * Where the first damage is accepted, the store is written to a snapshot file with a number above all others, so that
  * nothing that was damaged is read again, before the damaged files get other names.
@@ -45,6 +47,7 @@ final class Recovery {
             long snapshotFileBytes) {}
 
     private static final int COURTESY_RECORDS = 1_024;
+    private static final int COPY_BYTES = 1 << 20;
     private static final long PROGRESS_NANOS = 1_000_000_000;
 
     private final Disk disk;
@@ -83,6 +86,9 @@ final class Recovery {
     private long lastBytes;
     private String lastBadness;
     private boolean lastIsEmpty;
+
+    /** From where on nothing in it says that it had been forced, or earlier. */
+    private long lastUnforcedOffset;
 
     private Recovery(
             Disk disk,
@@ -185,18 +191,17 @@ final class Recovery {
     // ---- All of it, or nothing ----
 
     private Recovered recover() throws IOException {
-        long last = files.lastSegment(disk);
-        boolean endsUnfinished = last != files.highest();
+        long last = files.highest();
         long historyId = historyId(last);
         loadWhole(last, historyId);
         for (long number = Math.max(base, 1); number <= last; number++) {
-            boolean mayBeCut = number == last && !endsUnfinished;
-            replay(number, mayBeCut);
+            replay(number, number == last);
         }
         finishTimes();
-        finishFiles(last, endsUnfinished);
+        finishFiles(last);
         summary();
-        return recovered(nextSegment(last));
+        // One without records is replaced, so that a server which crashes again and again does not fill its directory.
+        return recovered(lastIsEmpty ? last : last + 1);
     }
 
     /**
@@ -339,10 +344,20 @@ final class Recovery {
                         "the segment begins with record " + header.firstSequence() + ", and record " + (sequence + 1)
                                 + " is the next one");
             }
+            closed = null; // Whoever began this segment may have kept leases alive, if nothing else.
             lastIsEmpty = true;
+            lastUnforcedOffset = 0;
+            long forcedSequence = -1;
+            long forcedOffset = 0;
             while (reader.next()) {
                 replay(reader, path);
                 lastIsEmpty = false;
+                if (reader.forcedSequence() > forcedSequence) {
+                    forcedSequence = reader.forcedSequence();
+                    lastUnforcedOffset =
+                            forcedOffset; // What was forced by now reaches at least to where it last was said.
+                    forcedOffset = reader.offset();
+                }
                 sequence = reader.sequence();
                 if ((sequence & COURTESY_RECORDS - 1) == 0) {
                     progress(name, reader);
@@ -399,7 +414,10 @@ final class Recovery {
             throw DataDirectoryException.damaged(
                     path,
                     reader.offset(),
-                    reader.badness() + ", and a later record says that it had been forced up to record " + forced);
+                    reader.badness()
+                            + (forced == Long.MAX_VALUE
+                                    ? ""
+                                    : ", and a later record says that the log had been forced up to record " + forced));
         }
     }
 
@@ -412,10 +430,11 @@ final class Recovery {
         }
     }
 
-    private void finishFiles(long last, boolean endsUnfinished) throws IOException {
+    private void finishFiles(long last) throws IOException {
         if (last > 0) {
             String name = FileNames.segment(last);
             try (DiskFile file = disk.open(name)) {
+                writeAgain(file, lastUnforcedOffset, lastGoodBytes);
                 if (lastBadness != null) {
                     file.truncate(lastGoodBytes);
                 }
@@ -424,12 +443,6 @@ final class Recovery {
             if (lastBadness != null) {
                 notices.accept(cut(name));
             }
-        }
-        if (endsUnfinished) {
-            disk.delete(FileNames.segment(last + 1));
-        }
-        if (isEmptyAndUnneeded(last)) {
-            disk.delete(FileNames.segment(last));
         }
         deleteUnfinished();
         for (long number : files.segments()) {
@@ -445,18 +458,22 @@ final class Recovery {
         disk.forceDirectory();
     }
 
+    private static void writeAgain(DiskFile file, long from, long end) throws IOException {
+        ByteBuffer buffer = ByteBuffer.allocate((int) Math.min(COPY_BYTES, end - from));
+        for (long at = from; at < end; at += buffer.limit()) {
+            buffer.clear().limit((int) Math.min(buffer.capacity(), end - at));
+            while (buffer.hasRemaining()) {
+                if (file.read(buffer, at + buffer.position()) < 0) {
+                    throw new IOException("the last segment has become shorter while it was being recovered");
+                }
+            }
+            file.overwrite(buffer.flip(), at);
+        }
+    }
+
     private String cut(String name) {
         return disk.path(name) + " at byte " + lastGoodBytes + ": " + lastBadness + "; cut off the "
                 + (lastBytes - lastGoodBytes) + " bytes from there on, of which nothing says that they had been forced";
-    }
-
-    /** So that a server which crashes again and again does not fill its directory with segments without records. */
-    private boolean isEmptyAndUnneeded(long last) {
-        return last > Math.max(base, 1) && lastIsEmpty;
-    }
-
-    private long nextSegment(long last) {
-        return isEmptyAndUnneeded(last) ? last : last + 1;
     }
 
     private void deleteUnfinished() throws IOException {

@@ -30,27 +30,18 @@ final class SegmentWriter implements AutoCloseable {
         Format.putLong(saltAndPlace, 0, salt);
     }
 
-    /** Creates a segment. When this returns it is durable, without records. */
+    /**
+     * Creates a segment, in the place of one with this number that has no records. When this returns it is durable, without
+     * records.
+     */
     static SegmentWriter begin(Disk disk, SegmentHeader header) throws IOException {
-        DiskFile file = disk.create(FileNames.segment(header.number()));
+        String name = FileNames.segment(header.number());
+        DiskFile file = disk.create(name + FileNames.UNFINISHED);
         try {
             file.append(ByteBuffer.wrap(header.encode()));
             file.force();
+            disk.rename(name + FileNames.UNFINISHED, name);
             disk.forceDirectory();
-            return new SegmentWriter(file, header.salt());
-        } catch (Throwable e) {
-            file.close();
-            throw e;
-        }
-    }
-
-    /** Goes on with a segment that is there with this header and has no records. */
-    static SegmentWriter resume(Disk disk, SegmentHeader header) throws IOException {
-        DiskFile file = disk.open(FileNames.segment(header.number()));
-        try {
-            if (file.size() != SegmentHeader.BYTES) {
-                throw new AssertionError("a segment with records is never appended to");
-            }
             return new SegmentWriter(file, header.salt());
         } catch (Throwable e) {
             file.close();

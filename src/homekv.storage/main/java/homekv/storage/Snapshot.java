@@ -216,7 +216,7 @@ public final class Snapshot implements AutoCloseable {
      * needed can have been dropped during it (S4). The fence keeps the plain reads of links before this one; on
      * the writer's side, the volatile reads of a fresh scan lie between a change of the state and the first cut.
      */
-    private void requireOpen() {
+    void requireOpen() {
         VarHandle.acquireFence();
         switch (state) {
             case OPEN -> {}

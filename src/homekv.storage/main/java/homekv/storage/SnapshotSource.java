@@ -56,7 +56,11 @@ final class SnapshotSource implements AutoCloseable {
         return leases;
     }
 
-    /** Goes on to the next key that has something to keep; false at the end. */
+    /**
+     * Goes on to the next key that has something to keep; false at the end.
+     *
+     * @throws SnapshotExpiredException if the revision is not kept any more
+     */
     boolean next() {
         for (VersionChain chain; (chain = walk.next()) != null; ) {
             long first = history.compactRevision();
@@ -70,11 +74,13 @@ final class SnapshotSource implements AutoCloseable {
             while (count > 0 && found[count - 1].isTombstone() && found[count - 1].revision <= first) {
                 count--;
             }
+            snapshot.requireOpen(); // Else what was found may not be all that the revision reads.
             if (count > 0) {
                 key = chain.key;
                 return true;
             }
         }
+        snapshot.requireOpen();
         return false;
     }
 

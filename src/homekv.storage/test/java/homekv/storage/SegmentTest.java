@@ -367,22 +367,6 @@ class SegmentTest {
     }
 
     @Test
-    void aSegmentWithoutRecordsCanBeGoneOnWith() throws Exception {
-        SplittableRandom random = new SplittableRandom(1);
-        SegmentHeader header = header(random);
-        SimulatedDisk disk = new SimulatedDisk(random);
-        SegmentWriter.begin(disk, header).close();
-        LogRecord record = new LogRecord.Compacted(1);
-        try (SegmentWriter writer = SegmentWriter.resume(disk, header)) {
-            writer.add(record, FIRST_SEQUENCE, 3);
-            writer.flush();
-        }
-        Found found = read(random, disk.files().get(FileNames.segment(NUMBER)));
-        assertEquals(List.of(new Written(record, 3)), found.good);
-        assertThrows(AssertionError.class, () -> SegmentWriter.resume(disk, header));
-    }
-
-    @Test
     void aSegmentThatHasBegunIsDurable() throws Exception {
         Harness.seeded(100, random -> {
             SegmentHeader header = header(random);

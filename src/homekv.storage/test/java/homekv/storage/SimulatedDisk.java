@@ -87,7 +87,7 @@ final class SimulatedDisk implements Disk {
             switch (change) {
                 case Change.Append append -> {
                     cached = written(cached, append);
-                    cachedBytes = append.offset + append.bytes.length;
+                    cachedBytes = Math.max(cachedBytes, append.offset + append.bytes.length);
                 }
                 case Change.Truncate truncate -> cachedBytes = truncate.size;
             }
@@ -117,6 +117,7 @@ final class SimulatedDisk implements Disk {
     }
 
     private sealed interface Change {
+        /** At the end, or over what is there. */
         record Append(int offset, byte[] bytes) implements Change {}
 
         record Truncate(int size) implements Change {}
@@ -386,10 +387,11 @@ final class SimulatedDisk implements Disk {
 
     private byte[] bySectors(byte[] forced, List<Change> changes, List<byte[]> stale) {
         int longest = forced.length;
-        List<Integer> sizes = new ArrayList<>(List.of(forced.length));
+        int size = forced.length;
+        List<Integer> sizes = new ArrayList<>(List.of(size));
         for (Change change : changes) {
-            int size = switch (change) {
-                case Change.Append append -> append.offset + append.bytes.length;
+            size = switch (change) {
+                case Change.Append append -> Math.max(size, append.offset + append.bytes.length);
                 case Change.Truncate truncate -> truncate.size;
             };
             sizes.add(size);
@@ -434,7 +436,7 @@ final class SimulatedDisk implements Disk {
                 }
             }
         }
-        int size = switch (random.nextInt(4)) {
+        size = switch (random.nextInt(4)) {
             case 0 -> sizes.get(random.nextInt(sizes.size()));
             case 1 -> {
                 int shortest = sizes.stream().mapToInt(Integer::intValue).min().orElseThrow();
@@ -687,6 +689,23 @@ final class SimulatedDisk implements Disk {
                 }
                 if (length > free) {
                     throw new IOException("No space left on device");
+                }
+                return null;
+            });
+        }
+
+        @Override
+        public void overwrite(ByteBuffer from, long position) throws IOException {
+            operate(Operation.APPEND, name, fails -> {
+                requireOpen();
+                int length = fails ? random.nextInt(from.remaining() + 1) : from.remaining();
+                if (position + length > content.cachedBytes) {
+                    throw new AssertionError("nothing is there to be overwritten");
+                }
+                byte[] bytes = new byte[length];
+                from.get(bytes);
+                if (length > 0) {
+                    content.change(new Change.Append((int) position, bytes));
                 }
                 return null;
             });
