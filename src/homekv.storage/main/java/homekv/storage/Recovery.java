@@ -507,6 +507,8 @@ final class Recovery {
     private Recovered recoverToLastGood(DataDirectoryException damage) throws IOException {
         notices.accept("recovering to the last good record: " + damage.finding());
         long historyId = random.getAsLong();
+        deleteUnfinished(); // Of one that was doing this, perhaps.
+        files = DirectoryFiles.of(disk);
         makeIdentity();
         List<String> givenUp = new ArrayList<>();
         begin(historyId);
@@ -542,8 +544,6 @@ final class Recovery {
             notices.accept("gave up " + disk.path(name) + ": it is now " + name + FileNames.DAMAGED);
         }
         disk.forceDirectory();
-        files = DirectoryFiles.of(disk);
-        deleteUnfinished();
         SnapshotFiles.deleteOlder(disk, next, notices);
         summary();
         logBytes = 0;
@@ -564,7 +564,6 @@ final class Recovery {
         for (long number : files.segments()) {
             try (SegmentReader reader = SegmentReader.open(disk, FileNames.segment(number))) {
                 storeIdentity = reader.header().storeIdentity();
-                deleteUnfinished();
                 DirectoryIdentity.create(disk, storeIdentity);
                 notices.accept("made " + disk.path(FileNames.IDENTITY) + " anew, of store "
                         + FileNames.hex(storeIdentity) + " as " + FileNames.segment(number) + " says");
