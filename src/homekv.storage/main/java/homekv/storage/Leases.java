@@ -336,7 +336,7 @@ final class Leases implements AutoCloseable {
                 break;
             }
         }
-        return status(lease);
+        return closed ? null : status(lease); // A log writes down the times once it is closed; this may come too late.
     }
 
     /** What is known of a lease; null if it has ended. */

@@ -285,7 +285,7 @@ public final class MvccStore implements AutoCloseable {
     /**
      * Gives a lease its whole time to live again, from now on. No command, and no revision.
      *
-     * @return what is known of it then, or null if it has ended or is being ended
+     * @return what is known of it then, or null if it has ended or is being ended, or the store has been closed
      */
     public LeaseStatus keepAlive(long id) {
         return leases.keepAlive(id);

@@ -978,6 +978,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
         tellEnded(snapshotFileWanted);
         snapshotFileWanted = null;
+        store.close(); // From here on no lease is kept alive, so that the times that follow are the last ones (D9).
         store.turn.lock();
         try {
             segment.add(new LogRecord.Closed(store.leasesLeft()), sequence + 1, forcedSequence);

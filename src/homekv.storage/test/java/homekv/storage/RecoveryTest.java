@@ -250,6 +250,7 @@ class RecoveryTest {
         log.store().keepAlive(2);
         nanos.addAndGet(1_000_000_000L);
         log.close();
+        assertNull(log.store().keepAlive(1), "its time has been written down");
         nanos.addAndGet(1_000_000_000_000L); // The server is off.
         log = open(disk, FORCED);
         assertEquals(5_000, log.store().lease(1).leftMillis());
