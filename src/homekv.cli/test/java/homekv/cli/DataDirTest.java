@@ -2,6 +2,7 @@ package homekv.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -387,6 +388,21 @@ class DataDirTest {
                 "--data-dir d --min-free-bytes=-1         | --min-free-bytes takes a whole number from 0",
                 "--data-dir d --recover-to-last-good=yes  | --recover-to-last-good takes no value",
                 "--data-dir d --restore f --recover-to-last-good | --restore begins a new directory",
+            })
+    void aFlagWithoutSenseIsToldWithWhatToWrite(String line, String words) {
+        String message = assertThrows(
+                        UsageException.class,
+                        () -> DataOptions.read(Arguments.parse(List.of(line.split(" ")), DataOptions.FLAGS, Map.of())))
+                .getMessage();
+        assertTrue(message.contains(words), message);
+    }
+
+    @ParameterizedTest
+    @CsvSource(
+            delimiter = '|',
+            value = {
+                "-p 0 --sync always                       | --sync needs --data-dir DIR",
+                "--data-dir d --sync sometimes            | --sync takes always, interval=100ms (or another time) or never",
                 "--check                                  | --check needs a value",
                 "--check=                                 | --check takes a path",
                 "--check d --data-dir d                   | --check only looks at a directory, and takes no --data-dir",

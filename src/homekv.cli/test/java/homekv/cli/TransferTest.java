@@ -399,7 +399,7 @@ class TransferTest {
             Harness.Run run = kv.hkvctl(input, "import", "-");
             run.failed(REFUSED, "--max-memory-bytes");
             int in = linesIn(run);
-            assertTrue(in > 0 && in < 3_400, run.err());
+            assertTrue(in < 3_400, run.err()); // It may be the first request that finds no room beside the others.
             assertEquals(List.of("import", "--port", "" + kv.port(), "--skip-lines", "" + in, "-"), goOn(run));
             requireFirst(kv, in);
         }
