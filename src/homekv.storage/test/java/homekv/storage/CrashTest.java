@@ -148,7 +148,7 @@ class CrashTest {
         private LogOptions options;
         private boolean failing;
 
-        /** Whether the store has been open since the log was closed last: leases may have been kept alive in that time. */
+        /** Whether the store has been open since the log was closed: leases may have been kept alive in that time. */
         private boolean openedSinceClosed;
 
         private boolean inSnapshotFile;
@@ -318,6 +318,8 @@ class CrashTest {
         /** The log has stopped for good, or it should have. */
         private void stopped() throws Exception {
             if (inSnapshotFile) {
+                disk.halt(); // A log with threads does nothing more. Without, it is in the midst of the snapshot
+                // file here.
                 return; // Whoever asked for the snapshot file comes here.
             }
             if (!disk.isOver()) {

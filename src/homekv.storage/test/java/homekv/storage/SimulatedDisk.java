@@ -146,7 +146,7 @@ final class SimulatedDisk implements Disk {
     private boolean locked;
 
     /** Why nothing can be done any more, or null. */
-    private String over;
+    private volatile String over;
 
     /** Is told of each operation and its file before it is done, outside of all locks; may use the disk and what lies on it. */
     private volatile BiConsumer<Operation, String> before = (operation, name) -> {};
@@ -257,6 +257,11 @@ final class SimulatedDisk implements Disk {
         Content content = names.get(name);
         content.cached[offset] ^= (byte) mask;
         content.forced[offset] ^= (byte) mask;
+    }
+
+    /** Fails from now on, as if the process was dead already; {@link #kill} and {@link #crash} say what comes next. */
+    void halt() {
+        over = over == null ? "the process was killed" : over;
     }
 
     /** The process dies, the machine does not: the disk as the next process finds it. Nobody has the lock. */
