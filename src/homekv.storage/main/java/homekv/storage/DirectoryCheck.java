@@ -84,6 +84,7 @@ final class DirectoryCheck {
             requireIdentity(name, header.storeIdentity());
             wholeSnapshotFiles.put(number, header);
             lines.accept(String.format(
+                    Locale.ROOT,
                     "%s: %s, revisions %d to %d, %,d keys, %,d versions, %,d leases, whole",
                     name,
                     WriteAheadLog.megabytes(bytes),
@@ -137,13 +138,15 @@ final class DirectoryCheck {
             } catch (DataDirectoryException e) {
                 segments.put(number, new Segment(e, 0, 0, 0, 0, null, 0, reader.size(), 0));
                 damaged = true;
-                lines.accept(String.format("%s: %,d bytes, DAMAGED: %s", name, reader.size(), e.finding()));
+                lines.accept(
+                        String.format(Locale.ROOT, "%s: %,d bytes, DAMAGED: %s", name, reader.size(), e.finding()));
                 return;
             }
             Segment segment = read(reader, header, disk.path(name));
             segments.put(number, segment);
             long records = segment.lastSequence - segment.firstSequence + 1;
             lines.accept(String.format(
+                    Locale.ROOT,
                     "%s: %,d bytes, %s, %,d record%s%s, %s",
                     name,
                     segment.bytes,

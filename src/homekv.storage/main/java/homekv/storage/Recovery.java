@@ -5,6 +5,7 @@ import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.function.Consumer;
 import java.util.function.LongSupplier;
 
@@ -311,7 +312,7 @@ final class Recovery {
         public void key(Bytes key, List<SavedVersion> newestFirst) {
             loader.key(key, newestFirst);
             if ((++keys & COURTESY_RECORDS - 1) == 0 && isProgressDue()) {
-                notices.accept(String.format("recovering: %,d keys of %s so far", keys, name));
+                notices.accept(String.format(Locale.ROOT, "recovering: %,d keys of %s so far", keys, name));
             }
         }
 
@@ -394,6 +395,7 @@ final class Recovery {
     private void progress(String name, SegmentReader reader) {
         if (isProgressDue()) {
             notices.accept(String.format(
+                    Locale.ROOT,
                     "recovering: %s of log read, at %s of %s in %s, revision %d",
                     WriteAheadLog.megabytes(logBytes + reader.offset()),
                     WriteAheadLog.megabytes(reader.offset()),
@@ -492,6 +494,7 @@ final class Recovery {
         double seconds = Math.max(1e-9, (nanoClock.getAsLong() - startNanos) / 1e9);
         Counters counters = store.counters();
         notices.accept(String.format(
+                Locale.ROOT,
                 "recovered %,d keys at revision %d: %s and %s of log in %.1f s (%.0f MB/s, %,.0f keys/s)",
                 counters.keys(),
                 store.revision(),
@@ -695,7 +698,11 @@ final class Recovery {
         }
         DirectoryIdentity.create(disk, identity);
         notices.accept(String.format(
-                "restored %,d keys at revision %d into %s", contents.keys, header.revision(), disk.path("")));
+                Locale.ROOT,
+                "restored %,d keys at revision %d into %s",
+                contents.keys,
+                header.revision(),
+                disk.path("")));
     }
 
     /** Counts live keys, and remembers leases. */

@@ -6,6 +6,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.ThreadLocalRandom;
@@ -78,14 +79,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     static final int GROUP_ANSWER_PARTS = 100_000;
 
-    /** After how much log, and after how long, the free space is looked at again. */
-    private static final long FREE_SPACE_LOG_BYTES = 1 << 20;
-
-    private static final long FREE_SPACE_NANOS = 1_000_000_000;
-
-    /** Below this part of the space that is to be free, nothing is logged any more. */
-    private static final int NOTHING_LOGGED_PART = 4;
-
     /** A thread that waits for its command, or for a snapshot file. */
     private static final class Waiting {
         /** Null: a snapshot file is wanted. */
@@ -137,6 +130,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     private final LongSupplier random;
     private final long storeIdentity;
     private final boolean inBackground;
+    private final FreeSpace freeSpace;
 
     private final AtomicReference<Waiting> newest = new AtomicReference<>();
     private Thread logThread;
@@ -165,12 +159,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     /** When what has been appended and not forced has to be forced, if there is such a time. */
     private long forceDueNanos;
-
-    /** How much of the disk was free when it was last looked at, when that was, and how much has been logged since. */
-    private long freeBytes = Long.MAX_VALUE;
-
-    private long freeLookedNanos;
-    private long unlookedBytes;
 
     // ---- Snapshot files; the log's own but for what is volatile ----
 
@@ -303,7 +291,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         lastSnapshotFileSequence = recovered.snapshotFileSequence();
         triedSequence = lastSnapshotFileSequence;
         triedNanos = nanoClock.getAsLong();
-        freeLookedNanos = triedNanos - FREE_SPACE_NANOS; // So that it is looked at before anything is logged.
+        freeSpace = new FreeSpace(disk, options.minFreeBytes(), nanoClock, notices);
         beginSegment(recovered.nextSegment());
     }
 
@@ -534,6 +522,18 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         Reclaimer.letOthersWrite(store.turn);
     }
 
+    private void lookAtFreeSpace() throws IOException {
+        try {
+            if (freeSpace.look()) {
+                // A snapshot file frees what the log takes. Only if it is sure to end well: it takes room before that.
+                snapshotFileFreesSpace = logBytes > lastSnapshotFileBytes
+                        && freeSpace.isRoomFor(store.counters().heldBytes());
+            }
+        } catch (OutOfMemoryError e) {
+            return; // It is looked at again soon.
+        }
+    }
+
     private void stageGroup() {
         int answerParts = 0;
         while (group.size() < GROUP_COMMANDS
@@ -550,19 +550,19 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
                 snapshotFileWanted = waiting;
                 continue;
             }
-            boolean fits;
             try {
-                fits = store.fits(waiting.command);
+                if (!store.fits(waiting.command)) {
+                    return; // There is more that can be given up for it once the group has been published.
+                }
             } catch (OutOfMemoryError e) {
-                fits = true; // Then there is no room to stage it, either, or there is again.
-            }
-            if (!fits) {
-                return; // There is more that can be given up for it once the group has been published.
+                waiting.failure = e;
             }
             first = waiting.next;
             waiting.next = null;
             group.add(waiting);
-            stage(waiting);
+            if (waiting.failure == null) {
+                stage(waiting);
+            }
             answerParts += parts(waiting.answer);
         }
     }
@@ -570,7 +570,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     private void stage(Waiting waiting) {
         Staged one;
         try {
-            waiting.answer = noSpace(waiting.command);
+            waiting.answer = freeSpace.refuse(waiting.command);
             if (waiting.answer == null) {
                 waiting.answer = store.admit(waiting.command);
             }
@@ -625,7 +625,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         segment.flush();
         appendedSequence = sequence;
         logBytes += bytes;
-        unlookedBytes += bytes;
+        freeSpace.logged(bytes);
         if (options.durability() == Durability.FORCED) {
             force();
         }
@@ -677,101 +677,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    // ---- Free space ----
-
-    private void lookAtFreeSpace() throws IOException {
-        long wantedBytes = options.minFreeBytes();
-        boolean wasShort = freeBytes < wantedBytes;
-        if (wantedBytes == 0
-                || !wasShort
-                        && unlookedBytes < FREE_SPACE_LOG_BYTES
-                        && nanoClock.getAsLong() - freeLookedNanos < FREE_SPACE_NANOS) {
-            return;
-        }
-        freeBytes = disk.freeBytes();
-        freeLookedNanos = nanoClock.getAsLong();
-        unlookedBytes = 0;
-        if (freeBytes < wantedBytes && !wasShort) {
-            notices.accept(disk.path("") + ": " + megabytes(freeBytes) + " of the disk are free, less than the "
-                    + megabytes(wantedBytes) + " that have to be; writes are refused until there is room again");
-            // Only if it is sure to end well: writing it takes room before it gives any back.
-            snapshotFileFreesSpace = logBytes > lastSnapshotFileBytes
-                    && freeBytes - wantedBytes / NOTHING_LOGGED_PART
-                            > store.counters().heldBytes();
-        } else if (freeBytes >= wantedBytes && wasShort) {
-            notices.accept(
-                    disk.path("") + ": " + megabytes(freeBytes) + " of the disk are free again; writes are taken");
-        }
-    }
-
-    /** The answer to a command for which too little of the disk is free, or null. */
-    private Result noSpace(Command command) {
-        long wantedBytes = options.minFreeBytes();
-        if (freeBytes >= wantedBytes) {
-            return null;
-        }
-        long least = wantedBytes / NOTHING_LOGGED_PART;
-        if (puts(command)) {
-            return new Result.DiskFull(freeBytes, wantedBytes);
-        }
-        return freeBytes < least && changes(command) ? new Result.DiskFull(freeBytes, least) : null;
-    }
-
-    private static boolean puts(Command command) {
-        return switch (command) {
-            case Command.Set set -> {
-                boolean puts = false;
-                for (int i = 0; !puts && i < set.writes().size(); i++) {
-                    puts = set.writes().get(i) instanceof Write.Put;
-                }
-                yield puts;
-            }
-            case Txn txn -> puts(txn.then()) || puts(txn.otherwise());
-            case Command.Grant grant -> true;
-            case Command.Del del -> false;
-            case Command.Compact compact -> false;
-            case Command.Revoke revoke -> false;
-        };
-    }
-
-    private static boolean puts(List<Op> steps) {
-        boolean puts = false;
-        for (int i = 0; !puts && i < steps.size(); i++) {
-            puts = switch (steps.get(i)) {
-                case Op.Put put -> true;
-                case Op.Increment increment -> true;
-                case Txn txn -> puts(txn.then()) || puts(txn.otherwise());
-                case Op.Delete delete -> false;
-                case Op.Get get -> false;
-                case Op.Scan scan -> false;
-            };
-        }
-        return puts;
-    }
-
-    private static boolean changes(Command command) {
-        return !(command instanceof Txn txn) || changes(txn.then()) || changes(txn.otherwise());
-    }
-
-    private static boolean changes(List<Op> steps) {
-        boolean changes = false;
-        for (int i = 0; !changes && i < steps.size(); i++) {
-            changes = switch (steps.get(i)) {
-                case Op.Put put -> true;
-                case Op.Increment increment -> true;
-                case Op.Delete delete -> true;
-                case Txn txn -> changes(txn.then()) || changes(txn.otherwise());
-                case Op.Get get -> false;
-                case Op.Scan scan -> false;
-            };
-        }
-        return changes;
-    }
-
-    static String megabytes(long bytes) {
-        return bytes < 10_000_000 ? String.format("%.3f MB", bytes / 1e6) : String.format("%,d MB", bytes / 1_000_000);
-    }
-
     // ---- Snapshot files ----
 
     /** Writes a snapshot file, in a thread of its own where the log has threads. */
@@ -810,12 +715,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             if (abandoned) {
                 throw new CancellationException("the log is being closed");
             }
-            if (blocks++ % FREE_SPACE_BLOCKS == 0 && options.minFreeBytes() > 0) {
+            if (blocks++ % FREE_SPACE_BLOCKS == 0) {
                 try {
-                    long free = disk.freeBytes();
-                    if (free < options.minFreeBytes() / NOTHING_LOGGED_PART) {
-                        throw new IOException("only " + megabytes(free) + " of the disk are free");
-                    }
+                    freeSpace.requireSome();
                 } catch (IOException e) {
                     throw new UncheckedIOException(e);
                 }
@@ -878,15 +780,20 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         store.turn.lock();
         try {
             SnapshotSource source = store.cut();
-            SnapshotHeader header = new SnapshotHeader(
-                    storeIdentity,
-                    source.historyId(),
-                    segmentNumber,
-                    source.revision(),
-                    sequence,
-                    source.grants(),
-                    random.getAsLong());
-            return new SnapshotFileTask(source, header, logBytes);
+            try {
+                SnapshotHeader header = new SnapshotHeader(
+                        storeIdentity,
+                        source.historyId(),
+                        segmentNumber,
+                        source.revision(),
+                        sequence,
+                        source.grants(),
+                        random.getAsLong());
+                return new SnapshotFileTask(source, header, logBytes);
+            } catch (Throwable e) {
+                source.close();
+                throw e;
+            }
         } finally {
             store.turn.unlock();
         }
@@ -904,22 +811,35 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         lastSnapshotFileBytes = task.written.bytes();
         logBytes -= task.logBytes;
         triedLogBytes -= task.logBytes;
-        notices.accept(String.format(
-                "wrote %s: %,d keys at revision %d, %s",
-                task.written.name(), task.written.keys(), task.written.revision(), megabytes(task.written.bytes())));
         answerSnapshotFile(task.written, null);
+        try {
+            notices.accept(String.format(
+                    Locale.ROOT,
+                    "wrote %s: %,d keys at revision %d, %s",
+                    task.written.name(),
+                    task.written.keys(),
+                    task.written.revision(),
+                    megabytes(task.written.bytes())));
+        } catch (OutOfMemoryError e) {
+            return; // A line that is not read is nothing to stop for.
+        }
     }
 
     private void noSnapshotFile(Throwable e) {
-        String reason = reason(e);
-        if (!abandoned) {
-            notices.accept("no snapshot file could be written: " + reason
-                    + "; the log goes on, and another one is tried later");
+        Throwable told = e;
+        try {
+            String line = "no snapshot file could be written: " + reason(e);
+            told = new IOException(line, e);
+            if (!abandoned) {
+                notices.accept(line + "; the log goes on, and another one is tried later");
+            }
+        } catch (OutOfMemoryError again) {
+            told = again;
         }
-        answerSnapshotFile(null, new IOException("no snapshot file could be written: " + reason, e));
+        answerSnapshotFile(null, told);
     }
 
-    private void answerSnapshotFile(SnapshotFileInfo info, IOException e) {
+    private void answerSnapshotFile(SnapshotFileInfo info, Throwable e) {
         Waiting each = snapshotFileAwaited;
         snapshotFileAwaited = null;
         while (each != null) {
@@ -1061,7 +981,13 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /** One line for a user. */
     static String reason(Throwable e) {
         String message = e instanceof IOException || e instanceof UncheckedIOException ? e.getMessage() : e.toString();
-        return String.valueOf(message).replaceAll("\\s*\\R\\s*", " ");
+        return (message == null ? e.toString() : message).replaceAll("\\s*\\R\\s*", " ");
+    }
+
+    static String megabytes(long bytes) {
+        return bytes < 10_000_000
+                ? String.format(Locale.ROOT, "%.3f MB", bytes / 1e6)
+                : String.format(Locale.ROOT, "%,d MB", bytes / 1_000_000);
     }
 
     /**
