@@ -99,6 +99,23 @@ final class Program implements AutoCloseable {
         throw new AssertionError("no ready line but " + out() + err());
     }
 
+    /** Waits until it has written this, or has ended; whether it has written it. */
+    boolean awaitOutput(String text) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_SECONDS);
+        while (!out().contains(text) && System.nanoTime() < deadline) {
+            if (!process.isAlive()) {
+                awaitExit();
+                return out().contains(text);
+            }
+            Thread.onSpinWait();
+        }
+        return out().contains(text);
+    }
+
+    long pid() {
+        return process.pid();
+    }
+
     int awaitExit() {
         try {
             boolean ended = process.waitFor(PATIENCE_SECONDS, TimeUnit.SECONDS);
@@ -116,6 +133,12 @@ final class Program implements AutoCloseable {
     int terminate() {
         process.destroy();
         return awaitExit();
+    }
+
+    /** Sends SIGKILL and waits for the end. */
+    void kill() {
+        process.destroyForcibly();
+        awaitExit();
     }
 
     String out() {
