@@ -56,6 +56,9 @@ final class Leases implements AutoCloseable {
         /** Which grant of the store's it comes from, since its number may be granted again when it has ended. */
         final long grant;
 
+        /** The lease that takes its number, once it is over; the writer's own. */
+        Lease successor;
+
         /** Its place among those that are due, under the lock; the deadline may have been moved on since. */
         long queuedDeadline;
 
@@ -127,28 +130,57 @@ final class Leases implements AutoCloseable {
 
     /** The lease if keys may be attached to it, else null. */
     Lease find(long id) {
-        Lease lease = byId.get(id);
+        Lease lease = findAny(id);
         return lease == null || lease.revoked ? null : lease;
     }
 
-    /** The lease, ended or not, or null. */
+    /** The lease, ended or not, or null; as commands that are staged leave it. */
     Lease findAny(long id) {
-        return byId.get(id);
+        Lease lease = byId.get(id);
+        while (lease != null && lease.successor != null) {
+            lease = lease.successor;
+        }
+        return lease;
     }
 
     /** A lease that begins once it is committed; null if there is one with this number. */
     Lease stage(long id, long ttlMillis) {
         Lease lease = new Lease(id, ttlMillis, now() + ttlMillis * 1_000_000, grants + 1);
-        if (!add(lease)) {
+        Lease before = findAny(id);
+        if (before == null) {
+            add(lease);
+        } else if (isOver(before)) {
+            queue(lease);
+            before.successor = lease;
+        } else {
             return null;
         }
         grants++;
         return lease;
     }
 
+    /** Whether a lease is gone once the commands that are staged have been committed. */
+    private static boolean isOver(Lease lease) {
+        if (!lease.revoked) {
+            return false;
+        }
+        for (VersionChain chain : lease.attached) {
+            if (Version.lease(chain.newest) == lease.id) {
+                return false;
+            }
+        }
+        return true;
+    }
+
     /** A lease that was staged last and does not begin. */
     void takeBack(Lease lease) {
-        byId.remove(lease.id, lease);
+        if (!byId.remove(lease.id, lease)) {
+            Lease before = byId.get(lease.id);
+            while (before.successor != lease) {
+                before = before.successor;
+            }
+            before.successor = null;
+        }
         lock.lock();
         try {
             due.remove(lease);
@@ -162,21 +194,30 @@ final class Leases implements AutoCloseable {
         if (byId.putIfAbsent(lease.id, lease) != null) {
             return false;
         }
-        lock.lock();
         try {
-            due.add(lease);
-            wakeExpirer();
+            queue(lease);
         } catch (Throwable e) {
             byId.remove(lease.id);
             throw e;
-        } finally {
-            lock.unlock();
         }
         return true;
     }
 
+    private void queue(Lease lease) {
+        lock.lock();
+        try {
+            due.add(lease);
+            wakeExpirer();
+        } finally {
+            lock.unlock();
+        }
+    }
+
     /** The lease's time begins now, and everybody can see it. */
     void begin(Lease lease) {
+        if (byId.get(lease.id) != lease) {
+            throw new AssertionError("S16: lease " + lease.id + " begins before the one that had its number is gone");
+        }
         long deadline = lease.deadline.get();
         if (deadline != EXPIRED) {
             lease.deadline.compareAndSet(deadline, now() + lease.ttlMillis * 1_000_000);
@@ -250,7 +291,7 @@ final class Leases implements AutoCloseable {
     /** A live key's newest version has come to name this lease. */
     void attach(long id, VersionChain chain) {
         if (id != 0) {
-            Lease lease = byId.get(id);
+            Lease lease = findAny(id);
             boolean before = lease.attached.contains(chain);
             if (before && Version.lease(chain.newest) != id) {
                 before = !lease.attached.remove(chain); // Let go of by a command that is not committed yet: to the end.
@@ -269,7 +310,10 @@ final class Leases implements AutoCloseable {
 
     /** The key's newest version no longer names this lease. */
     void detach(long id, VersionChain chain) {
-        Lease lease = id == 0 ? null : byId.get(id);
+        detach(id == 0 ? null : findAny(id), chain);
+    }
+
+    private void detach(Lease lease, VersionChain chain) {
         if (lease != null) {
             lease.attached.remove(chain);
             lease.attachedCount = lease.attached.size();
@@ -277,10 +321,14 @@ final class Leases implements AutoCloseable {
         }
     }
 
-    /** The key named this lease before the command that is being committed; perhaps one that is staged names it again. */
+    /**
+     * The key named this lease before the command that is being committed; perhaps one that is staged names it again, or
+     * another one that takes its number.
+     */
     void letGo(long id, VersionChain chain) {
-        if (Version.lease(chain.newest) != id) {
-            detach(id, chain);
+        Lease lease = id == 0 ? null : byId.get(id);
+        if (lease != null && (lease.successor != null || Version.lease(chain.newest) != id)) {
+            detach(lease, chain);
         }
     }
 
@@ -293,7 +341,10 @@ final class Leases implements AutoCloseable {
 
     private void removeIfOver(Lease lease) {
         if (lease.deadline.get() == EXPIRED && lease.revoked && lease.attached.isEmpty()) {
-            if (byId.remove(lease.id, lease)) {
+            boolean removed = lease.successor == null
+                    ? byId.remove(lease.id, lease)
+                    : byId.replace(lease.id, lease, lease.successor); // Which takes no memory.
+            if (removed) {
                 count--;
             }
             lock.lock();

@@ -302,7 +302,10 @@ class StagedTest {
 
         Command next(long revision) {
             return switch (random.nextInt(10)) {
-                case 0 -> new Command.Grant(++leases, 1L << 40);
+                case 0 -> {
+                    boolean again = leases > 0 && random.nextBoolean();
+                    yield new Command.Grant(again ? lease() : ++leases, 1L << 40);
+                }
                 case 1 -> new Command.Revoke(lease(), 1 + random.nextInt(3));
                 case 2 -> new Command.Compact(random.nextInt(3) == 0 ? revision : revision / 2);
                 case 3 -> Harness.del(key(random.nextInt(KEYS)), key(random.nextInt(KEYS)));
