@@ -9,9 +9,9 @@ import java.util.TreeMap;
 import java.util.function.Consumer;
 
 /**
- * Reads everything in a data directory, changes nothing, and says what is there and what opening it would come to. Makes no
- * store of it, so it needs no more memory than the largest record; what only a store can tell, that a record names a
- * lease which is there, it does not look at.
+ * Reads everything in a data directory, changes nothing, and says what is there and what opening it would come to.
+ * Makes no store of it, so it needs no more memory than the largest record; what only a store can tell, that a record
+ * names a lease which is there, it does not look at.
  */
 final class DirectoryCheck {
     /** What one segment has turned out to hold; the error of its header, or null, and what is wrong with its end. */

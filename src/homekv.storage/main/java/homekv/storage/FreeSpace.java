@@ -6,11 +6,12 @@ import java.util.function.Consumer;
 import java.util.function.LongSupplier;
 
 /**
- * Sees to it that a log does not run into a full disk, which would stop it for good: where too little is free, commands are
- * refused, first those that need more and more room, then all that would be logged, and taken again once there is room.
+ * Sees to it that a log does not run into a full disk, which would stop it for good: where too little is free, commands
+ * are refused, first those that need more and more room, then all that would be logged, and taken again once there is
+ * room.
  *
- * <p>For the log's own thread, but for {@link #requireSome}. Looking costs a call of the kernel, after every MiB of log,
- * after a second, and each time while commands are being refused.
+ * <p>For the log's own thread, but for {@link #requireSome}. Looking costs a call of the kernel, after every MiB of
+ * log, after a second, and each time while commands are being refused.
  */
 final class FreeSpace {
     private static final long LOOK_BYTES = 1 << 20;

@@ -6,15 +6,16 @@ import java.util.Objects;
  * How a {@link WriteAheadLog} writes: what it promises, and when it begins new files. Immutable.
  *
  * @param durability what commands survive once they have been answered; not {@link Durability#MEMORY}
- * @param forceIntervalMillis with {@link Durability#INTERVAL}: how long a command may wait for its force after it has been
- *     answered
- * @param segmentBytes how long a segment of the log grows before the next one is begun; one group of commands may exceed
- *     it
- * @param snapshotLogBytes how much has to be logged before a snapshot file is written, at the least: it is also as much as
- *     the last snapshot file is long, so that no more is written for snapshot files than for the log
+ * @param forceIntervalMillis with {@link Durability#INTERVAL}: how long a command may wait for its force after it has
+ *     been answered
+ * @param segmentBytes how long a segment of the log grows before the next one is begun; one group of commands may
+ *     exceed it
+ * @param snapshotLogBytes how much has to be logged before a snapshot file is written, at the least: it is also as much
+ *     as the last snapshot file is long, so that no more is written for snapshot files than for the log
  * @param snapshotIntervalMillis after how long a snapshot file is written if anything has been logged; 0: never
  * @param minFreeBytes how much of the disk has to be free for commands that may need more of it to be taken; 0: nothing
- * @param recoverToLastGood whether to give up what lies behind the first damage, if there is any, rather than not to open
+ * @param recoverToLastGood whether to give up what lies behind the first damage, if there is any, rather than not to
+ *     open
  */
 public record LogOptions(
         Durability durability,
@@ -46,7 +47,7 @@ public record LogOptions(
         }
     }
 
-    /** Every command forced; segments of 64 MiB, snapshot files every 256 MiB or every hour, 256 MiB of the disk free. */
+    /** Every command forced; segments of 64 MiB, snapshot files every 256 MiB or hour, 256 MiB of the disk free. */
     public static LogOptions defaults() {
         return new LogOptions(Durability.FORCED, 100, 64 * MIB, 256 * MIB, 3_600_000, 256 * MIB, false);
     }

@@ -17,13 +17,15 @@ import java.util.function.LongSupplier;
  */
 /*
  * The store is the newest whole snapshot file and the segments from its number on. Nothing in the directory is changed
- * before all of that has been read and found good; then, in this order: the end of the last segment is written over with what it
- * holds, its tail is cut off, and it is forced; files that are not needed are deleted, and the directory is forced. A crash
- * between any two of these steps, or in one, leaves a directory from which the same store is made again.
+ * before all of that has been read and found good; then, in this order: the end of the last segment is written over
+ * with what it holds, its tail is cut off, and it is forced; files that are not needed are deleted, and the directory
+ * is forced. A crash between any two of these steps, or in one, leaves a directory from which the same store is made
+ * again.
  *
- * What was read from the last segment may have been only in the page cache, and must be durable before anybody can see it
- * (D1). Forcing is not enough for that: after a force that failed, the kernel takes pages for clean that never reached the
- * disk. So what no record says had been forced is written again, with the same bytes, which can do no harm when it tears.
+ * What was read from the last segment may have been only in the page cache, and must be durable before anybody can see
+ * it (D1). Forcing is not enough for that: after a force that failed, the kernel takes pages for clean that never
+ * reached the disk. So what no record says had been forced is written again, with the same bytes, which can do no harm
+ * when it tears.
  *
  * Where the first damage is accepted, the store is written to a snapshot file with a number above all others, so that
  * nothing that was damaged is read again, before the damaged files get other names.
@@ -206,8 +208,8 @@ final class Recovery {
     }
 
     /**
-     * The history goes on as long as nothing that was visible can have been lost: whatever is visible is forced before, or
-     * the log was closed after it.
+     * The history goes on as long as nothing that was visible can have been lost: whatever is visible is forced before,
+     * or the log was closed after it.
      */
     private long historyId(long last) throws IOException {
         if (last > 0 && files.segments().contains(last)) {
@@ -229,7 +231,7 @@ final class Recovery {
         return random.getAsLong();
     }
 
-    /** Loads the newest snapshot file that is whole and behind which the log is, or none where the log begins with 1. */
+    /** Loads the newest snapshot file that is whole and behind which the log is; none where the log begins with 1. */
     private void loadWhole(long last, long historyId) throws IOException {
         DataDirectoryException first = null;
         for (long number : files.snapshotFilesNewestFirst()) {
@@ -530,8 +532,8 @@ final class Recovery {
         }
         if (base == 0 && !files.segments().contains(1L)) {
             throw new DataDirectoryException(damage.finding()
-                    + "; there is no whole snapshot file, and the log does not begin with segment 1, so there is nothing"
-                    + " to recover to: restore a backup into an empty directory");
+                    + "; there is no whole snapshot file, and the log does not begin with segment 1, so there is"
+                    + " nothing to recover to: restore a backup into an empty directory");
         }
         long number = replayGood();
         for (long each : files.segments()) {
@@ -579,8 +581,8 @@ final class Recovery {
             }
         }
         throw new DataDirectoryException(disk.path(FileNames.IDENTITY)
-                + " is damaged or missing, and there is no segment that says which store it was; restore a backup into an"
-                + " empty directory");
+                + " is damaged or missing, and there is no segment that says which store it was; restore a backup"
+                + " into an empty directory");
     }
 
     /** Replays up to the first damage; the number of the segment that has it, or of the first one that is not there. */
@@ -632,8 +634,9 @@ final class Recovery {
     // ---- From a backup ----
 
     /**
-     * Makes a directory of a backup. Its identity comes last, so that one that is not finished is no data directory, and
-     * the log's first record is that of a log that was closed, so that leases have the time left that the backup says.
+     * Makes a directory of a backup. Its identity comes last, so that one that is not finished is no data directory,
+     * and the log's first record is that of a log that was closed, so that leases have the time left that the backup
+     * says.
      */
     static void restore(Disk disk, InputStream backup, Consumer<String> notices, LongSupplier random)
             throws IOException {

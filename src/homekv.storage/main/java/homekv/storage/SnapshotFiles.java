@@ -6,15 +6,15 @@ import java.util.function.Consumer;
 /** Writes the snapshot files of a directory, and deletes what they make superfluous. */
 /*
  * A file gets its name once it has been forced, and counts once the directory has been forced. Only then is anything
- * deleted: the older snapshot files, and the segments that it holds everything of. A crash between any two of these steps
- * leaves a directory that recovers, to the same store.
+ * deleted: the older snapshot files, and the segments that it holds everything of. A crash between any two of these
+ * steps leaves a directory that recovers, to the same store.
  */
 final class SnapshotFiles {
     private SnapshotFiles() {}
 
     /**
-     * Writes the file that the header numbers. When this returns it is durable. If it fails nothing is left of it, but if
-     * forcing the directory is what fails, the whole file may be there.
+     * Writes the file that the header numbers. When this returns it is durable. If it fails nothing is left of it, but
+     * if forcing the directory is what fails, the whole file may be there.
      *
      * @param everyBlock what it throws ends the writing
      */
@@ -47,8 +47,8 @@ final class SnapshotFiles {
     }
 
     /**
-     * Deletes the segments and snapshot files before this number, for which there is a whole snapshot file. If one cannot
-     * be deleted, nothing is lost but its room; it is tried again with the next snapshot file.
+     * Deletes the segments and snapshot files before this number, for which there is a whole snapshot file. If one
+     * cannot be deleted, nothing is lost but its room; it is tried again with the next snapshot file.
      */
     static void deleteOlder(Disk disk, long number, Consumer<String> notices) {
         try {

@@ -17,16 +17,17 @@ import java.util.function.Consumer;
 import java.util.function.LongSupplier;
 
 /**
- * The command log that writes what every command changes to a directory before anybody sees it, and from which the store
- * is there again when the directory is opened the next time.
+ * The command log that writes what every command changes to a directory before anybody sees it, and from which the
+ * store is there again when the directory is opened the next time.
  *
  * <p>Any number of threads, virtual ones included, may submit at once; they wait, and one thread of the log's own does
  * the rest. It takes all commands that wait, as a <em>group</em>, stages them, appends their effects to the log, forces
  * the log to the disk once, and then publishes the group and answers its callers. A command that comes alone does not
- * wait for others to join it. Interrupting a thread that submits changes nothing; it finds itself interrupted afterwards.
+ * wait for others to join it. Interrupting a thread that submits changes nothing; it finds itself interrupted
+ * afterwards.
  *
- * <p>{@link #open} reads the whole directory and blocks until the store is there; {@link #submit} blocks until the command
- * is as durable as {@link LogOptions#durability()} says; {@link #writeSnapshotFile} until the file is written;
+ * <p>{@link #open} reads the whole directory and blocks until the store is there; {@link #submit} blocks until the
+ * command is as durable as {@link LogOptions#durability()} says; {@link #writeSnapshotFile} until the file is written;
  * {@link #close} until everything that was submitted before is done. Reads of {@link #store()} never wait for any of
  * it.
  *
@@ -38,23 +39,24 @@ import java.util.function.LongSupplier;
  * free than {@link LogOptions#minFreeBytes()}, commands that put or grant are answered {@link Result.DiskFull}, below a
  * quarter of it all that would be logged; each is taken again once there is room.
  *
- * <p>Errors: if anything that the log writes fails, it stops for good, because after a failed force nobody can know what
- * the disk has, and trying again would not tell. Who waits gets a {@link LogStoppedException}; reads go on; opening the
- * directory anew brings back what was answered, whole. That a snapshot file cannot be written stops nothing.
+ * <p>Errors: if anything that the log writes fails, it stops for good, because after a failed force nobody can know
+ * what the disk has, and trying again would not tell. Who waits gets a {@link LogStoppedException}; reads go on;
+ * opening the directory anew brings back what was answered, whole. That a snapshot file cannot be written stops
+ * nothing.
  *
  * <p>Source: D. J. DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (1984), section 5, for
  * group commit; C. Mohan et al., "ARIES" (1992), for the log.
  */
 /*
- * For maintainers. Only the log's own thread touches the segment's channel, since an interrupt of any other thread would
- * close it. What is written below with "the log's own" belongs to that thread, and needs no lock.
+ * For maintainers. Only the log's own thread touches the segment's channel, since an interrupt of any other thread
+ * would close it. What is written below with "the log's own" belongs to that thread, and needs no lock.
  *
  * Submitting pushes a Waiting onto `newest`, a stack by compare and set, so that nothing that can run out of memory
  * happens after it is in. Whoever finds the stack empty wakes the log's thread: that thread takes the whole stack at
  * once, so if it was not empty, it has yet to be taken. Before the thread sleeps it looks once more, right before it
- * parks, whether there is anything to do, for locks that it waited for in between may have used up the wake-up. At the end
- * it leaves ENDED in the stack, in the same step in which it takes what was there: what comes later is refused by its own
- * thread, and nothing that came before is forgotten.
+ * parks, whether there is anything to do, for locks that it waited for in between may have used up the wake-up. At the
+ * end it leaves ENDED in the stack, in the same step in which it takes what was there: what comes later is refused by
+ * its own thread, and nothing that came before is forgotten.
  *
  * A group, and what a failure after each step means:
  *
@@ -67,9 +69,9 @@ import java.util.function.LongSupplier;
  *      when the directory is opened again, so its outcome counts as unknown, too.
  *   4. Let the turn go, and wake those who wait.
  *
- * Example: a force takes 2 ms and 64 threads submit without end. While one group is being forced, those who were answered
- * before it submit again and wait; the next group takes all of them. So there are 500 forces a second, and some 30,000
- * commands. One thread alone has 500 forces and 500 commands.
+ * Example: a force takes 2 ms and 64 threads submit without end. While one group is being forced, those who were
+ * answered before it submit again and wait; the next group takes all of them. So there are 500 forces a second, and
+ * some 30,000 commands. One thread alone has 500 forces and 500 commands.
  */
 public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /** What ends a group: bytes of log, commands, and parts of answers, so that it does not hold the turn for long. */
@@ -215,8 +217,8 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /**
      * The same on any disk, which it closes in the end.
      *
-     * @param inBackground whether the log has threads of its own; else each group runs in the thread that submits it, and
-     *     snapshot files are written by {@link #runSnapshotFile}
+     * @param inBackground whether the log has threads of its own; else each group runs in the thread that submits it,
+     *     and snapshot files are written by {@link #runSnapshotFile}
      */
     static WriteAheadLog open(
             Disk disk,
@@ -309,7 +311,8 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     /**
      * Makes a new or empty directory one that holds what a backup holds, under an identity of its own. Then it can be
-     * opened. If it fails, so does opening the directory, until a backup has been restored to it.
+     * opened. If it fails, the directory is empty again; if it is cut short, opening the directory fails until a backup
+     * has been restored into it.
      *
      * @throws DataDirectoryException if the directory is not empty, or the backup is not whole
      */
