@@ -32,8 +32,8 @@ import org.junit.jupiter.api.io.TempDir;
  * The packaged server, killed again and again on the same directory, under clients that remember what was acknowledged.
  *
  * <p>Each client counts its commits, one a revision: it puts the count, and the same into a slot, deletes the slot of
- * half a round before, and adds one to what all have done together. So from the counts alone follows all that there has to
- * be.
+ * half a round before, and adds one to what all have done together. So from the counts alone follows all that has to
+ * be there.
  */
 final class KillTest {
     private static final int ROUNDS = Boolean.getBoolean("homekv.full") ? 200 : 4;
