@@ -40,7 +40,8 @@ import java.util.function.BiConsumer;
  * </ul>
  *
  * <p>Not played: sectors that tear within themselves where a part of them had been forced, forced bytes that are lost or
- * change ({@link #flip} does that on command), a rename of which one half has happened.
+ * change ({@link #flip} does that on command), a rename of which one half has happened, a truncation that a failed force
+ * has undone.
  *
  * <p>What it does on command, at the n-th operation from now ({@link #failAt}, {@link #failReadAt}), at the n-th of one
  * kind, or when so many bytes are in use ({@link #limitTo}):
@@ -734,8 +735,11 @@ final class SimulatedDisk implements Disk {
                 if (!fails) {
                     content.force();
                 } else if (random.nextInt(3) > 0) {
+                    boolean truncated = content.changes.stream().anyMatch(Change.Truncate.class::isInstance);
                     content.forced = surviving(content, any(Fate.values()), List.of());
-                    content.forcedBytes = content.forced.length;
+                    content.forcedBytes = truncated // That is the journal's, whatever becomes of the content.
+                            ? Math.min(content.forced.length, content.cachedBytes)
+                            : content.forced.length;
                     content.changes.clear();
                 }
                 return null;
