@@ -54,7 +54,7 @@ public sealed interface Command permits Command.Set, Command.Del, Txn, Command.C
     }
 
     /**
-     * Ends a lease and deletes the first {@code maxKeys} of the keys attached to it, in one revision. Answered with
+     * Ends a lease and deletes the lowest {@code maxKeys} of the keys attached to it, in one revision. Answered with
      * {@link Result.Applied}, or with {@link Result.NoLease}. The lease takes no more keys; as long as some of its own
      * are left, it can be revoked again, and has to be: {@link MvccStore#revoke} does all of it.
      *

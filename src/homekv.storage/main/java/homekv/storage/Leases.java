@@ -3,11 +3,9 @@ package homekv.storage;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.NavigableSet;
-import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
@@ -43,7 +41,7 @@ final class Leases implements AutoCloseable {
         final AtomicLong deadline;
 
         /** Live keys whose newest version names this lease; the writer's own. */
-        final Set<VersionChain> attached = new LinkedHashSet<>();
+        final NavigableSet<VersionChain> attached = new TreeSet<>(Comparator.comparing(chain -> chain.key));
 
         /** Whether the command that grants it has been committed. */
         volatile boolean begun;
@@ -293,9 +291,6 @@ final class Leases implements AutoCloseable {
         if (id != 0) {
             Lease lease = findAny(id);
             boolean before = lease.attached.contains(chain);
-            if (before && Version.lease(chain.newest) != id) {
-                before = !lease.attached.remove(chain); // Let go of by a command that is not committed yet: to the end.
-            }
             try {
                 lease.attached.add(chain);
             } catch (Throwable e) {

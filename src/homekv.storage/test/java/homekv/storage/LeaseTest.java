@@ -336,7 +336,7 @@ class LeaseTest {
                 kv.applied(set(attach(key(i), 1)));
             }
             assertEquals(new Result.Applied(6, 2), kv.applied(new Command.Revoke(1, 2)));
-            assertNull(kv.store.get(key(0)), "the first that was attached goes first");
+            assertNull(kv.store.get(key(0)), "the lowest goes first");
             assertNull(kv.store.get(key(1)));
             assertEquals(new LeaseStatus(1, 10, 0, 3), kv.store.lease(1));
             assertNull(kv.store.keepAlive(1));

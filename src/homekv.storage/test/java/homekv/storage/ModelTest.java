@@ -11,7 +11,6 @@ import java.util.Collection;
 import java.util.Comparator;
 import java.util.Iterator;
 import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.NavigableMap;
@@ -201,8 +200,7 @@ class ModelTest {
         long lookedAtDeadline;
         boolean ending;
 
-        /** In the order in which they were attached. */
-        final LinkedHashSet<Bytes> keys = new LinkedHashSet<>();
+        final TreeSet<Bytes> keys = new TreeSet<>();
 
         Lease(long id, long ttlMillis, long deadline) {
             this.id = id;
