@@ -60,7 +60,7 @@ public final class Benchmark {
         this.directory = directory;
         this.quick = quick;
         this.rounds = quick ? 1 : 3;
-        this.roundMillis = quick ? 200 : 2_000;
+        this.roundMillis = quick ? 200 : 1_000;
         this.keys = quick ? 50_000 : 1_000_000;
     }
 
