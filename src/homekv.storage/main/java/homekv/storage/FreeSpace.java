@@ -46,12 +46,12 @@ final class FreeSpace {
         unlookedBytes += bytes;
     }
 
-    /** Looks at the disk if it is time to; whether it has become short of room. */
+    /** Looks at the disk if it is time to; whether it is short of room. */
     boolean look() throws IOException {
         boolean wasShort = freeBytes < wantedBytes;
         if (wantedBytes == 0
                 || !wasShort && unlookedBytes < LOOK_BYTES && nanoClock.getAsLong() - lookedNanos < LOOK_NANOS) {
-            return false;
+            return wasShort;
         }
         freeBytes = disk.freeBytes();
         lookedNanos = nanoClock.getAsLong();
@@ -65,7 +65,7 @@ final class FreeSpace {
             notices.accept(disk.path("") + ": " + WriteAheadLog.megabytes(freeBytes)
                     + " of the disk are free again; writes are taken");
         }
-        return isShort && !wasShort;
+        return isShort;
     }
 
     /** Whether so much can be written beside the log without stopping what is still taken. */

@@ -81,6 +81,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     static final int GROUP_ANSWER_PARTS = 100_000;
 
+    /** While the disk is short of room: after how long another snapshot file may free some, since old versions are gone. */
+    private static final long FREEING_PAUSE_NANOS = 60_000_000_000L;
+
     /** A thread that waits for its command, or for a snapshot file. */
     private static final class Waiting {
         /** Null: a snapshot file is wanted. */
@@ -185,6 +188,8 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     private long triedSequence;
     private long triedNanos;
+    private boolean isShortOfSpace;
+
     private boolean snapshotFileFreesSpace;
 
     // ---- The end ----
@@ -527,10 +532,13 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     private void lookAtFreeSpace() throws IOException {
         try {
-            if (freeSpace.look()) {
-                // A snapshot file frees what the log takes. Only if it is sure to end well: it takes room before that.
-                snapshotFileFreesSpace = logBytes > lastSnapshotFileBytes
-                        && freeSpace.isRoomFor(store.counters().heldBytes());
+            boolean wasShort = isShortOfSpace;
+            isShortOfSpace = freeSpace.look();
+            if (isShortOfSpace && (!wasShort || nanoClock.getAsLong() - triedNanos >= FREEING_PAUSE_NANOS)) {
+                // A snapshot file takes the place of the log and of the last one, and has no more bytes than the store.
+                // Only if it is sure to end well: it takes room before it gives any back.
+                long mostBytes = store.counters().heldBytes();
+                snapshotFileFreesSpace = logBytes + lastSnapshotFileBytes > mostBytes && freeSpace.isRoomFor(mostBytes);
             }
         } catch (OutOfMemoryError e) {
             return; // It is looked at again soon.

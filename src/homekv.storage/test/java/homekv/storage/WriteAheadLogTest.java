@@ -748,4 +748,31 @@ class WriteAheadLogTest {
             applied(log, Command.put(A, bytes(1_000)));
         }
     }
+
+    /** What fills the disk may be the past, and that goes by. */
+    @Test
+    void roomIsMadeOnceWhatFilledTheDiskIsKeptNoLonger() throws Exception {
+        disk.limitTo(100_000);
+        Limits remembering = ROOMY.with(Limit.HISTORY_BYTES, 1 << 20).with(Limit.HISTORY_MILLIS, 1L << 40);
+        try (WriteAheadLog log = WriteAheadLog.open(
+                disk,
+                remembering,
+                FORCED.withMinFreeBytes(20_000),
+                notices::add,
+                nanos::get,
+                new SplittableRandom(2)::nextLong,
+                false)) {
+            Result result;
+            do {
+                nanos.addAndGet(1_000_000_000);
+                result = log.submit(Command.put(A, bytes(1_000)));
+            } while (result instanceof Result.Applied);
+            assertFalse(log.runSnapshotFile(), "it would be as large as the log");
+            applied(log, new Command.Compact(log.store().revision()));
+            nanos.addAndGet(60_000_000_000L);
+            assertInstanceOf(Result.DiskFull.class, log.submit(Command.put(A, bytes(1_000))));
+            assertTrue(log.runSnapshotFile());
+            applied(log, Command.put(A, bytes(1_000)));
+        }
+    }
 }
