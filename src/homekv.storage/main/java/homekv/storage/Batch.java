@@ -412,10 +412,10 @@ final class Batch {
     }
 
     private void stagePut(Bytes key, byte[] value, long lease) {
-        VersionChain chain = map.get(key);
-        if (chain == null) {
-            chain = insert(key);
-        }
+        Map.Entry<Bytes, VersionChain> found = map.ceilingEntry(key);
+        VersionChain chain = found != null && found.getKey().equals(key)
+                ? found.getValue()
+                : insert(key, found == null ? null : found.getValue());
         stage(chain, Version.put(revision, value, lease, chain.newest));
     }
 
@@ -434,19 +434,20 @@ final class Batch {
         }
     }
 
-    /** Puts an empty chain into the map and between its neighbours. */
-    private VersionChain insert(Bytes key) {
-        Map.Entry<Bytes, VersionChain> higher = map.higherEntry(key);
+    /** Puts an empty chain into the map and between its neighbours, of which the higher one is given; null: none. */
+    private VersionChain insert(Bytes key, VersionChain higher) {
         Map.Entry<Bytes, VersionChain> last = higher == null ? map.lastEntry() : null;
-        VersionChain before = higher != null ? higher.getValue().before : last == null ? null : last.getValue();
+        VersionChain before = higher != null ? higher.before : last == null ? null : last.getValue();
         VersionChain chain = new VersionChain(key, before);
+        boolean isIn = false;
         try {
             map.put(key, chain);
+            isIn = true;
         } finally {
             // The map may run out of memory when the key is in it already.
-            if (higher != null && map.get(key) == chain) {
+            if (higher != null && (isIn || map.get(key) == chain)) {
                 VarHandle.releaseFence(); // Readers follow the link without any other order.
-                higher.getValue().before = chain;
+                higher.before = chain;
             }
         }
         return chain;
