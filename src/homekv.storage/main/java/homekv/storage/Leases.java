@@ -40,7 +40,7 @@ final class Leases implements AutoCloseable {
         /** Nanoseconds since the store was opened, or EXPIRED. */
         final AtomicLong deadline;
 
-        /** Live keys whose newest version names this lease; the writer's own. */
+        /** Live keys whose newest version names this lease, committed or not; the writer's own. */
         final NavigableSet<VersionChain> attached = new TreeSet<>(Comparator.comparing(chain -> chain.key));
 
         /** Whether the command that grants it has been committed. */
@@ -49,6 +49,10 @@ final class Leases implements AutoCloseable {
         /** Whether it takes no more keys; the writer's own. */
         boolean revoked;
 
+        /** Whether the command that revokes it has been committed; the writer's own. */
+        boolean ended;
+
+        /** How many keys have it as far as anybody can see. */
         volatile int attachedCount;
 
         /** Which grant of the store's it comes from, since its number may be granted again when it has ended. */
@@ -232,6 +236,7 @@ final class Leases implements AutoCloseable {
         }
         if (left.ended()) {
             lease.revoked = true;
+            lease.ended = true;
             lease.deadline.set(EXPIRED);
         }
         grants = Math.max(grants, left.grant());
@@ -280,7 +285,7 @@ final class Leases implements AutoCloseable {
         for (Lease lease : byId.values()) {
             if (lease.begun) {
                 LeaseStatus status = status(lease);
-                all.add(new LeaseLeft(lease.id, lease.ttlMillis, status.leftMillis(), lease.grant, lease.revoked));
+                all.add(new LeaseLeft(lease.id, lease.ttlMillis, status.leftMillis(), lease.grant, lease.ended));
             }
         }
         return all;
@@ -299,7 +304,14 @@ final class Leases implements AutoCloseable {
                 }
                 throw e;
             }
-            lease.attachedCount = lease.attached.size();
+        }
+    }
+
+    /** A key that can be seen has come to have this lease. */
+    void hold(long id) {
+        Lease lease = id == 0 ? null : byId.get(id);
+        if (lease != null) {
+            lease.attachedCount++;
         }
     }
 
@@ -311,7 +323,6 @@ final class Leases implements AutoCloseable {
     private void detach(Lease lease, VersionChain chain) {
         if (lease != null) {
             lease.attached.remove(chain);
-            lease.attachedCount = lease.attached.size();
             removeIfOver(lease);
         }
     }
@@ -322,20 +333,24 @@ final class Leases implements AutoCloseable {
      */
     void letGo(long id, VersionChain chain) {
         Lease lease = id == 0 ? null : byId.get(id);
-        if (lease != null && (lease.successor != null || Version.lease(chain.newest) != id)) {
-            detach(lease, chain);
+        if (lease != null) {
+            lease.attachedCount--;
+            if (lease.successor != null || Version.lease(chain.newest) != id) {
+                detach(lease, chain);
+            }
         }
     }
 
     /** The lease takes no more keys, and is gone once it has none. */
     void revoke(Lease lease) {
         lease.revoked = true;
+        lease.ended = true;
         lease.deadline.set(EXPIRED);
         removeIfOver(lease);
     }
 
     private void removeIfOver(Lease lease) {
-        if (lease.deadline.get() == EXPIRED && lease.revoked && lease.attached.isEmpty()) {
+        if (lease.ended && lease.attached.isEmpty()) {
             boolean removed = lease.successor == null
                     ? byId.remove(lease.id, lease)
                     : byId.replace(lease.id, lease, lease.successor); // Which takes no memory.
@@ -356,9 +371,16 @@ final class Leases implements AutoCloseable {
         return (long) Footprint.LEASE_BYTES * byId.mappingCount();
     }
 
-    /** How many keys are attached to leases. */
+    /** How many keys are attached to leases; -1: what is shown of that is something else. With nothing staged. */
     long attachedKeys() {
-        return byId.values().stream().mapToLong(lease -> lease.attached.size()).sum();
+        long keys = 0;
+        for (Lease lease : byId.values()) {
+            if (lease.attachedCount != lease.attached.size()) {
+                return -1;
+            }
+            keys += lease.attached.size();
+        }
+        return keys;
     }
 
     // ---- Any thread ----

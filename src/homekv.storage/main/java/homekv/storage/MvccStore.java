@@ -451,6 +451,7 @@ public final class MvccStore implements AutoCloseable {
     void commit(List<Staged> group) {
         requireTurn();
         requireGoing();
+        stagedBytes = 0; // Also what was taken back again counted till here.
         for (Staged one : group) {
             commit(one);
         }
@@ -460,7 +461,6 @@ public final class MvccStore implements AutoCloseable {
     }
 
     private void commit(Staged one) {
-        stagedBytes = 0;
         if (one.batch() != null) {
             commit(one.batch());
             watches.published();
@@ -538,6 +538,7 @@ public final class MvccStore implements AutoCloseable {
             Version version = batch.commit().versions[i];
             long before = Version.lease(version.older);
             if (before != version.lease()) {
+                leases.hold(version.lease());
                 leases.letGo(before, batch.commit().chains[i]);
             }
         }

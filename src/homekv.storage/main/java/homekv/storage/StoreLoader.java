@@ -63,6 +63,7 @@ final class StoreLoader implements SnapshotVisitor {
         last.newest = newest;
         map.put(key, last);
         leases.attach(Version.lease(newest), last);
+        leases.hold(Version.lease(newest));
         if (Version.isLive(newest)) {
             keys++;
             keyBytes += key.length();

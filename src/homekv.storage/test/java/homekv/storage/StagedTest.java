@@ -118,6 +118,43 @@ class StagedTest {
         }
     }
 
+    /** What could not be logged is not staged, and does not count for those that follow it. */
+    @Test
+    void whatWasTakenBackCountsNoMoreOnceTheGroupHasBeenCommitted() {
+        try (Turn turn = new Turn(Harness.ROOMY.with(Limit.MEMORY_BYTES, 10_000))) {
+            List<Staged> group = turn.stage(List.of(set(put(key(1), Harness.bytes(6_000)))));
+            turn.store.unstage(group.get(0));
+            turn.store.commit(List.of());
+            Command another = set(put(key(2), Harness.bytes(6_000)));
+            assertTrue(turn.store.fits(another));
+            assertNull(turn.store.admit(another));
+        }
+    }
+
+    /** S2: how many keys a lease has is part of what a command changes. */
+    @Test
+    void theKeysOfALeaseAreCountedOnceTheyAreVisible() {
+        try (Turn turn = new Turn(KEEPING)) {
+            turn.store.commit(
+                    turn.stage(List.of(new Command.Grant(7, 1_000), set(new Write.Put(key(1), value(1), 7)))));
+            List<Staged> group = turn.stage(List.of(
+                    set(new Write.Put(key(2), value(1), 7), new Write.Put(key(3), value(1), 7)),
+                    set(new Write.Delete(key(2))),
+                    set(put(key(1), value(2)))));
+            assertEquals(1, turn.store.lease(7).keys());
+            turn.store.commit(group);
+            assertEquals(1, turn.store.lease(7).keys());
+            group = turn.stage(List.of(
+                    set(new Write.Put(key(4), value(1), 7)),
+                    new Command.Revoke(7, 10),
+                    new Command.Grant(7, 1_000),
+                    set(new Write.Put(key(5), value(1), 7), new Write.Put(key(3), value(1), 7))));
+            assertEquals(1, turn.store.lease(7).keys());
+            turn.store.commit(group);
+            assertEquals(2, turn.store.lease(7).keys());
+        }
+    }
+
     /** A lease that is ended by a command of the group takes no more keys from the next one on. */
     @Test
     void leasesAreEndedInTheOrderOfTheGroup() {
