@@ -445,14 +445,13 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     private void run() {
         try {
-            for (boolean last = false; !last || first != null; ) {
-                last = closing;
-                take(last);
+            while (first != null || newest.get() != ENDED) {
+                take();
                 if (first != null) {
                     runGroup();
                 }
                 doWhatIsDue();
-                if (!last && first == null) {
+                if (first == null && newest.get() != ENDED) {
                     sleep();
                 }
             }
@@ -465,7 +464,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /** In the thread that submits, where the log has none of its own. */
     private void runInThisThread() {
         try {
-            for (take(false); first != null; take(false)) {
+            for (take(); first != null; take()) {
                 runGroup();
             }
             doWhatIsDue();
@@ -474,8 +473,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    /** Takes all who wait, if nobody is left of those who were taken before. */
-    private void take(boolean last) {
+    /** Takes all who wait, if nobody is left of those who were taken before; once the log is being closed, the last. */
+    private void take() {
+        boolean last = closing;
         if (first == null && newest.get() != ENDED && (last || newest.get() != null)) {
             first = firstComeFirst(newest.getAndSet(last ? ENDED : null));
         }
@@ -550,7 +550,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         while (group.size() < GROUP_COMMANDS
                 && segment.bufferedBytes() < GROUP_BYTES
                 && answerParts < GROUP_ANSWER_PARTS) {
-            take(false);
+            take();
             Waiting waiting = first;
             if (waiting == null) {
                 return;
@@ -953,14 +953,22 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         snapshotFileAwaited = null;
         tellEnded(snapshotFileWanted);
         snapshotFileWanted = null;
+        tellFailure();
+        try {
+            closeSegment(e);
+            notices.accept("the log has stopped: " + reason
+                    + "; no writes are taken any more, reads go on; mend the cause and start again");
+        } catch (OutOfMemoryError again) {
+            return; // Everybody who waits for it has been told.
+        }
+    }
+
+    private void closeSegment(Throwable e) {
         try {
             segment.close();
         } catch (IOException again) {
             e.addSuppressed(again);
         }
-        notices.accept("the log has stopped: " + reason
-                + "; no writes are taken any more, reads go on; mend the cause and start again");
-        tellFailure();
     }
 
     private static void tellEnded(Waiting each) {
@@ -971,21 +979,28 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
+    /** Whatever one of them throws, the others are run. */
     private void tellFailure() {
-        List<Runnable> actions;
         failureLock.lock();
         try {
-            failureTold = true;
-            actions = List.copyOf(failureActions);
+            failureTold = true; // From here on nothing is added.
         } finally {
             failureLock.unlock();
         }
-        for (Runnable action : actions) {
+        for (int i = 0; i < failureActions.size(); i++) {
             try {
-                action.run();
-            } catch (RuntimeException e) {
-                notices.accept("what was to be done when the log stops has failed: " + e);
+                failureActions.get(i).run();
+            } catch (Throwable e) {
+                tellActionFailed(e);
             }
+        }
+    }
+
+    private void tellActionFailed(Throwable e) {
+        try {
+            notices.accept("what was to be done when the log stops has failed: " + e);
+        } catch (OutOfMemoryError again) {
+            return; // A line that is not read is no reason to leave the others untold.
         }
     }
 

@@ -18,6 +18,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import homekv.storage.SimulatedDisk.Operation;
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -379,6 +381,35 @@ class WriteAheadLogTest {
         log.close();
     }
 
+    /** Somebody has to learn of it also where there is not even the heap for a line. */
+    @Test
+    void whoAskedIsToldThatTheLogHasStoppedWhateverBecomesOfTheNotice() throws Exception {
+        WriteAheadLog log = WriteAheadLog.open(
+                disk,
+                ROOMY,
+                FORCED,
+                line -> {
+                    if (line.startsWith("the log has stopped") || line.startsWith("what was to be done")) {
+                        throw new OutOfMemoryError("planted");
+                    }
+                },
+                System::nanoTime,
+                new SplittableRandom(2)::nextLong,
+                true);
+        AtomicInteger told = new AtomicInteger();
+        log.onFailure(() -> {
+            throw new IllegalStateException("planted");
+        });
+        log.onFailure(() -> {
+            throw new OutOfMemoryError("planted");
+        });
+        log.onFailure(told::incrementAndGet);
+        disk.failAt(Operation.FORCE, 0);
+        assertThrows(LogStoppedException.class, () -> log.submit(one(1)));
+        log.close();
+        assertEquals(1, told.get());
+    }
+
     /** Every waiter is told, whatever it was that broke; nothing has been written, so nothing is in doubt. */
     @Test
     void aBrokenInvariantStopsTheLog() throws Exception {
@@ -450,6 +481,33 @@ class WriteAheadLogTest {
         try (WriteAheadLog log = openStepwise(disk, FORCED)) {
             assertEquals(3, log.store().revision());
         }
+    }
+
+    /** D1: what a group that failed was about to do to a lease is in no backup of what is left to be read. */
+    @Test
+    void aBackupOfAStoppedStoreHasNothingOfTheGroupThatFailed() throws Exception {
+        WriteAheadLog log = openStepwise(disk, FORCED);
+        applied(log, new Command.Grant(5, 1_000_000));
+        applied(log, new Command.Set(List.of(new Write.Put(A, value(1), 5))));
+        disk.failAt(Operation.FORCE, 0);
+        assertThrows(LogStoppedException.class, () -> log.submit(new Command.Revoke(5, 10)));
+        List<LeaseLeft> leases = new ArrayList<>();
+        ByteArrayOutputStream backup = new ByteArrayOutputStream();
+        assertEquals(1, log.store().backup(backup).keys());
+        SnapshotFileReader.load(new ByteArrayInputStream(backup.toByteArray()), "the backup", new SnapshotVisitor() {
+            @Override
+            public void lease(LeaseLeft lease) {
+                leases.add(lease);
+            }
+
+            @Override
+            public void key(Bytes key, List<SavedVersion> newestFirst) {}
+
+            @Override
+            public void finish(long revision, long compactRevision, long grants) {}
+        });
+        assertEquals(List.of(new LeaseLeft(5, 1_000_000, 1_000_000, 1, false)), leases);
+        log.close();
     }
 
     // ---- Interrupts ----
@@ -558,6 +616,33 @@ class WriteAheadLogTest {
         assertThrows(IllegalStateException.class, log::writeSnapshotFile);
         assertEquals(value(1), log.store().get(key(1)).value());
         log.close();
+    }
+
+    /** What it has taken already when it is closed is more than a group, and so is what waits behind that. */
+    @Test
+    void nobodyIsForgottenWhenMoreThanAGroupWaitsAsTheLogIsClosed() throws Exception {
+        WriteAheadLog log = open(disk, FORCED);
+        try (Harness.Crew crew = new Harness.Crew()) {
+            Gate first = new Gate();
+            crew.start(() -> applied(log, one(0)));
+            first.awaitReached();
+            List<Thread> writers = new ArrayList<>();
+            for (int i = 1; i <= 4; i++) {
+                Command large = Command.put(key(i), bytes(WriteAheadLog.GROUP_BYTES / 2));
+                writers.add(crew.start(() -> applied(log, large)));
+            }
+            awaitWaiting(writers);
+            Gate second = new Gate();
+            first.open.countDown();
+            second.awaitReached();
+            Thread closing = crew.start(log::close);
+            awaitWaiting(List.of(closing));
+            second.open.countDown();
+            closing.join();
+            crew.start(() -> assertThrows(IllegalStateException.class, () -> log.submit(one(5))));
+            assertNull(log.failure());
+            assertEquals(5, log.store().revision());
+        }
     }
 
     @Test
