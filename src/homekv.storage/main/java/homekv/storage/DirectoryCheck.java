@@ -217,13 +217,12 @@ final class DirectoryCheck {
 
     private boolean conclude() throws IOException {
         long last = files.highest();
-        for (long number = 1; number <= last; number++) {
-            boolean needed =
-                    files.segments().isEmpty() || number > files.segments().first();
-            if (needed && !files.segments().contains(number)) {
-                lines.accept(FileNames.segment(number) + ": MISSING");
-            }
+        long before = files.segments().isEmpty() ? 0 : files.segments().first();
+        for (long number : files.segments()) {
+            missing(before, number - 1);
+            before = number;
         }
+        missing(before, last);
         List<Long> bases = new ArrayList<>(files.snapshotFilesNewestFirst());
         bases.add(0L);
         DataDirectoryException first = null;
@@ -238,6 +237,14 @@ final class DirectoryCheck {
         damaged = true;
         lines.accept("would not open: " + first.getMessage());
         return false;
+    }
+
+    /** Says that the segments behind one and up to another are not there, if there are any between. */
+    private void missing(long behind, long to) {
+        if (behind < to) {
+            long from = behind + 1;
+            lines.accept(FileNames.segment(from) + (from == to ? "" : " to " + FileNames.segment(to)) + ": MISSING");
+        }
     }
 
     /** Why the store could not be made of a snapshot file and the segments from it on; null: it could. */

@@ -18,9 +18,9 @@ import java.util.function.LongSupplier;
 /*
  * The store is the newest whole snapshot file and the segments from its number on. Nothing in the directory is changed
  * before all of that has been read and found good; then, in this order: the end of the last segment is written over
- * with what it holds, its tail is cut off, and it is forced; files that are not needed are deleted, and the directory
- * is forced. A crash between any two of these steps, or in one, leaves a directory from which the same store is made
- * again.
+ * with what it holds, its tail is cut off, and it is forced; the directory is forced, so that the name of the snapshot
+ * file is durable; files that are not needed are deleted, and the directory is forced again. A crash between any two of
+ * these steps, or in one, leaves a directory from which the same store is made again.
  *
  * What was read from the last segment may have been only in the page cache, and must be durable before anybody can see
  * it (D1). Forcing is not enough for that: after a force that failed, the kernel takes pages for clean that never
@@ -189,6 +189,7 @@ final class Recovery {
         sequence = 0;
         logBytes = 0;
         closed = null;
+        lastBadness = null;
     }
 
     // ---- All of it, or nothing ----
@@ -449,6 +450,9 @@ final class Recovery {
             }
         }
         deleteUnfinished();
+        if (base > 0) {
+            disk.forceDirectory(); // Whoever wrote the snapshot file may have died before its name was durable (D6).
+        }
         for (long number : files.segments()) {
             if (number < base) {
                 disk.delete(FileNames.segment(number));
@@ -539,6 +543,7 @@ final class Recovery {
         for (long each : files.segments()) {
             if (each >= number) {
                 givenUp.add(FileNames.segment(each));
+                closed = null; // Whoever wrote it may have kept leases alive (D9).
             }
         }
         finishTimes();

@@ -238,6 +238,38 @@ class RecoveryTest {
         });
     }
 
+    /**
+     * D6: the name of the newest snapshot file may be in the page cache alone when it is read, and has to be forced
+     * before what it replaces is deleted.
+     */
+    @Test
+    void aSnapshotFileWhoseNameWasNotForcedReplacesNothingBeforeItIs() throws Exception {
+        for (int operation = 0; operation < 12; operation++) {
+            for (int attempt = 0; attempt < 8; attempt++) {
+                SimulatedDisk disk = disk();
+                WriteAheadLog log = open(disk, FORCED);
+                applied(log, one(1));
+                applied(log, one(2));
+                String contents = contents(log.store());
+                SimulatedDisk killed = disk;
+                disk.after((done, name) -> {
+                    if (done == Operation.RENAME && name.startsWith("snapshot-")) {
+                        killed.halt();
+                    }
+                });
+                assertThrows(IOException.class, log::writeSnapshotFile);
+                SimulatedDisk next = disk.kill();
+                next.crashAt(operation);
+                try {
+                    open(next, FORCED);
+                } catch (IOException e) {
+                    assertTrue(next.isOver(), e.toString());
+                }
+                assertEquals(contents, contents(open(next.crash(), FORCED).store()));
+            }
+        }
+    }
+
     // ---- Leases and the store's number ----
 
     @Test
@@ -263,6 +295,31 @@ class RecoveryTest {
         nanos.addAndGet(10_000_000_001L);
         log.store().expireLeases();
         assertNull(log.store().lease(1));
+    }
+
+    /** D9: whoever began the segment that is given up may have kept the lease alive for long. */
+    @Test
+    void leasesHaveTheirWholeTimeAgainWhereWhatFollowedACleanCloseIsGivenUp() throws Exception {
+        for (byte[] second : new byte[][] {null, new byte[100]}) {
+            SimulatedDisk disk = disk();
+            try (WriteAheadLog log = open(disk, FORCED)) {
+                applied(log, new Command.Grant(5, 10_000));
+                nanos.addAndGet(9_000_000_000L);
+            }
+            try (WriteAheadLog log = open(disk, FORCED)) {
+                assertEquals(1_000, log.store().lease(5).leftMillis());
+                log.store().keepAlive(5);
+                applied(log, one(1));
+            }
+            try (WriteAheadLog log = open(disk, FORCED)) {
+                applied(log, one(2));
+            }
+            SimulatedDisk damaged = with(disk, LOG_2, second);
+            assertThrows(DataDirectoryException.class, () -> open(damaged.kill(), FORCED));
+            try (WriteAheadLog log = open(damaged.kill(), FORCED.withRecoverToLastGood(true))) {
+                assertEquals(10_000, log.store().lease(5).leftMillis());
+            }
+        }
     }
 
     @Test
@@ -688,6 +745,21 @@ class RecoveryTest {
             }
             assertEquals(opened, opens, () -> name + " " + lines);
         });
+    }
+
+    /** Whatever names there are, it comes to an end. */
+    @Test
+    void aCheckSaysWhichSegmentsAreMissingHoweverManyThatAre() throws Exception {
+        SimulatedDisk disk = threeSegments();
+        for (String name : List.of("log-0000000000000009", "log-7fffffffffffffff")) {
+            List<String> lines = new ArrayList<>();
+            assertFalse(check(with(disk, name, disk.files().get(LOG_1)), lines));
+            assertTrue(last(lines, "would not open: /simulated/log-0000000000000004 is missing"), lines.toString());
+            assertTrue(lines.size() < 10, lines.toString());
+            assertThrows(
+                    DataDirectoryException.class,
+                    () -> open(with(disk, name, disk.files().get(LOG_1)), FORCED));
+        }
     }
 
     @Test
