@@ -46,6 +46,11 @@ final class Admission {
         return need(command).bytes();
     }
 
+    /** What a command that has been staged adds to the account for so many keys that it deletes. */
+    static long deletionBytes(int deletedKeys) {
+        return deletedKeys == 0 ? 0 : Reclaimer.DELETION_BYTES * deletedKeys + Footprint.commitBytes(deletedKeys);
+    }
+
     private Need need(Command command) {
         Need need = new Need();
         switch (command) {

@@ -566,6 +566,11 @@ final class Batch {
         return revoked;
     }
 
+    /** How many keys it has deleted. */
+    int deletedKeys() {
+        return deletedKeys;
+    }
+
     /** How many chains it has touched. */
     int count() {
         return count;

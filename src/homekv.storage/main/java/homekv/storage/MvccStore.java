@@ -383,7 +383,9 @@ public final class MvccStore implements AutoCloseable {
         requireGoing();
         long mostBytes = admission.mostBytes(command);
         Staged one = evaluate(command);
-        stagedBytes += mostBytes;
+        // How much there is to be deleted in a range has not been known before.
+        stagedBytes += mostBytes
+                + (one.batch() == null ? 0 : Admission.deletionBytes(one.batch().deletedKeys()));
         return one;
     }
 

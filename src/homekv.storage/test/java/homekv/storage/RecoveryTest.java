@@ -162,6 +162,65 @@ class RecoveryTest {
         });
     }
 
+    /** S7 and S9 with groups: the window gives way, snapshots expire, and puts are refused, in the midst of them. */
+    @Test
+    void aStoreThatIsFullIsRecoveredAsItWas() throws Exception {
+        Harness.seeded(Harness.count(60, 1_000), seed -> {
+            Limits limits = ROOMY.with(Limit.MEMORY_BYTES, 20_000 + seed.nextInt(40_000))
+                    .with(Limit.HISTORY_BYTES, seed.nextInt(40_000));
+            SimulatedDisk disk = new SimulatedDisk(seed.split());
+            String before = null;
+            for (int round = 0; round < 4; round++) {
+                WriteAheadLog log = WriteAheadLog.open(
+                        disk, limits, FORCED, notices::add, nanos::get, seed.split()::nextLong, false);
+                MvccStore store = log.store();
+                assertEquals(before == null ? now(store) : before, now(store));
+                List<Snapshot> open = new ArrayList<>();
+                for (int i = 0; i < 25; i++) {
+                    List<Command> group = new ArrayList<>();
+                    for (int j = seed.nextInt(25); j >= 0; j--) {
+                        group.add(
+                                switch (seed.nextInt(3)) {
+                                    case 0 -> random(seed, store);
+                                    case 1 -> Command.put(key(seed.nextInt(30)), bytes(seed.nextInt(3_000)));
+                                    default ->
+                                        seed.nextInt(4) > 0
+                                                ? Command.put(key(seed.nextInt(30)), bytes(1))
+                                                : Txn.of(new Op.Delete(Range.all(), false));
+                                });
+                    }
+                    log.submitAll(group);
+                    store.checkInvariants();
+                    switch (seed.nextInt(4)) {
+                        case 0 -> open.add(store.snapshot());
+                        case 1 -> {
+                            open.forEach(Snapshot::close);
+                            open.clear();
+                        }
+                        case 2 -> log.writeSnapshotFile();
+                        default -> store.backup(new ByteArrayOutputStream());
+                    }
+                }
+                open.forEach(Snapshot::close);
+                before = now(store);
+                if (seed.nextBoolean()) {
+                    log.close();
+                }
+                disk = seed.nextBoolean() ? disk.kill() : disk.crash();
+            }
+        });
+    }
+
+    private static String now(MvccStore store) {
+        store.checkInvariants();
+        List<String> all = new ArrayList<>(List.of("revision " + store.revision()));
+        try (Snapshot snapshot = store.snapshot()) {
+            snapshot.scan(Range.all(), false).forEachRemaining(entry -> all.add(entry.toString()));
+        }
+        store.leases().forEach(lease -> all.add(lease.id() + " " + lease.ttlMillis() + " " + lease.keys()));
+        return all.toString();
+    }
+
     @Test
     void recoveringTwiceIsRecoveringOnce() throws Exception {
         Harness.seeded(Harness.count(60, 1_000), seed -> {

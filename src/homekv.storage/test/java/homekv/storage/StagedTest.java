@@ -118,6 +118,31 @@ class StagedTest {
         }
     }
 
+    /** S9: what a range has to delete is known once it has been staged, and counts for those behind it. */
+    @Test
+    void aRangeThatIsDeletedCountsBeforeItIsInTheAccount() {
+        try (Turn turn = new Turn(KEEPING.with(Limit.MEMORY_BYTES, 400_000))) {
+            List<Write> writes = new ArrayList<>();
+            for (int i = 0; i < 1_000; i++) {
+                writes.add(put(key(i), value(i)));
+            }
+            turn.store.commit(turn.stage(List.of(new Command.Set(writes))));
+            try (Snapshot snapshot = turn.store.snapshot()) {
+                List<Staged> group = turn.stage(List.of(Txn.of(new Op.Delete(Range.all(), false))));
+                for (int i = 0; ; i++) {
+                    Command more = set(put(key(2_000 + i), Harness.bytes(1_000)));
+                    if (!turn.store.fits(more)) {
+                        break;
+                    }
+                    group.add(turn.store.stage(more));
+                }
+                turn.store.commit(group);
+                assertTrue(turn.store.counters().heldBytes() <= 400_000, turn.store.counters()::toString);
+                assertEquals(1, snapshot.revision());
+            }
+        }
+    }
+
     /** What could not be logged is not staged, and does not count for those that follow it. */
     @Test
     void whatWasTakenBackCountsNoMoreOnceTheGroupHasBeenCommitted() {
