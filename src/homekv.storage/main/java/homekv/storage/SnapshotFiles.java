@@ -16,9 +16,9 @@ final class SnapshotFiles {
      * Writes the file that the header numbers. When this returns it is durable. If it fails nothing is left of it, but
      * if forcing the directory is what fails, the whole file may be there.
      *
-     * @param everyBlock what it throws ends the writing
+     * @param goOn runs after every block, and once more before the file gets its name; what it throws ends the writing
      */
-    static SnapshotFileInfo write(Disk disk, SnapshotSource source, SnapshotHeader header, Runnable everyBlock)
+    static SnapshotFileInfo write(Disk disk, SnapshotSource source, SnapshotHeader header, Runnable goOn)
             throws IOException {
         String name = FileNames.snapshotFile(header.number());
         String unfinished = name + FileNames.UNFINISHED;
@@ -28,9 +28,10 @@ final class SnapshotFiles {
         SnapshotFileInfo written;
         try {
             try (DiskFile file = disk.create(unfinished)) {
-                written = SnapshotFileWriter.write(source, header, new DiskFileOutput(file), everyBlock);
+                written = SnapshotFileWriter.write(source, header, new DiskFileOutput(file), goOn);
                 file.force();
             }
+            goOn.run();
             disk.rename(unfinished, name);
         } catch (Throwable e) {
             try {

@@ -714,7 +714,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         public void run() {
             try (source) {
                 written = SnapshotFiles.write(disk, source, header, this::goOn);
-                SnapshotFiles.deleteOlder(disk, header.number(), notices);
+                if (!abandoned) { // Else the next start does it.
+                    SnapshotFiles.deleteOlder(disk, header.number(), notices);
+                }
             } catch (Throwable e) {
                 failure = e;
             }

@@ -738,6 +738,32 @@ class WriteAheadLogTest {
         }
     }
 
+    /** D4: nothing is replaced and nothing is deleted on a disk that has failed, however far the file had come. */
+    @Test
+    void aSnapshotFileThatIsNearlyDoneWhenTheLogStopsIsGivenUp() throws Exception {
+        CountDownLatch reached = new CountDownLatch(1);
+        CountDownLatch goOn = new CountDownLatch(1);
+        WriteAheadLog log = open(disk, FORCED);
+        applied(log, one(1));
+        disk.before((operation, name) -> {
+            if (operation == Operation.FORCE && name.startsWith("snapshot-")) {
+                reached.countDown();
+                assertDoesNotThrow(() -> goOn.await());
+            }
+        });
+        try (Harness.Crew crew = new Harness.Crew()) {
+            crew.start(() -> assertThrows(LogStoppedException.class, log::writeSnapshotFile));
+            reached.await();
+            disk.failAt(Operation.FORCE, 0);
+            assertThrows(LogStoppedException.class, () -> log.submit(one(2)));
+            goOn.countDown();
+        }
+        log.close();
+        assertEquals(
+                Set.of("HOMEKV", "log-0000000000000001", "log-0000000000000002"),
+                disk.files().keySet());
+    }
+
     @Test
     void aSnapshotFileIsDueByTheLengthOfTheLogAndByTime() throws Exception {
         LogOptions options = FORCED.withSnapshotLogBytes(10_000).withSnapshotIntervalMillis(60_000);
