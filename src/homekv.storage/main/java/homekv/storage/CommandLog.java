@@ -46,6 +46,9 @@ public interface CommandLog {
         return null;
     }
 
-    /** Has {@code action} run once, soon after the log has stopped for good; at once if it has. It must not block. */
+    /**
+     * Has {@code action} run once, soon after the log has stopped for good; at once if it has. It runs in the log's own
+     * thread, so it must neither block nor close the log: closing waits for that thread.
+     */
     default void onFailure(Runnable action) {}
 }

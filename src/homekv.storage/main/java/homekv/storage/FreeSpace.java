@@ -34,6 +34,9 @@ final class FreeSpace {
     private long lookedNanos;
     private long unlookedBytes = LOOK_BYTES;
 
+    /** Whether looking has failed, and this has been told. */
+    private boolean isUnknown;
+
     FreeSpace(Disk disk, long wantedBytes, LongSupplier nanoClock, Consumer<String> notices) {
         this.disk = disk;
         this.wantedBytes = wantedBytes;
@@ -46,16 +49,29 @@ final class FreeSpace {
         unlookedBytes += bytes;
     }
 
-    /** Looks at the disk if it is time to; whether it is short of room. */
-    boolean look() throws IOException {
+    /**
+     * Looks at the disk if it is time to; whether it is short of room. If that cannot be found out, what was found last
+     * counts until it is looked at the next time: if the disk has failed, writing to it will tell.
+     */
+    boolean look() {
         boolean wasShort = freeBytes < wantedBytes;
         if (wantedBytes == 0
                 || !wasShort && unlookedBytes < LOOK_BYTES && nanoClock.getAsLong() - lookedNanos < LOOK_NANOS) {
             return wasShort;
         }
-        freeBytes = disk.freeBytes();
         lookedNanos = nanoClock.getAsLong();
         unlookedBytes = 0;
+        try {
+            freeBytes = disk.freeBytes();
+            isUnknown = false;
+        } catch (IOException e) {
+            if (!isUnknown) {
+                notices.accept("how much of the disk is free cannot be found out: " + WriteAheadLog.reason(e)
+                        + "; it is tried again");
+                isUnknown = true;
+            }
+            return wasShort;
+        }
         boolean isShort = freeBytes < wantedBytes;
         if (isShort && !wasShort) {
             notices.accept(disk.path("") + ": " + WriteAheadLog.megabytes(freeBytes)

@@ -28,7 +28,9 @@ import java.util.function.LongSupplier;
  * when it tears.
  *
  * Where the first damage is accepted, the store is written to a snapshot file with a number above all others, so that
- * nothing that was damaged is read again, before the damaged files get other names.
+ * nothing that was damaged is read again, before the damaged files get other names. Not the other way round: what is good
+ * of a damaged file is nowhere else until then. If it is cut short in between, the next start goes by the snapshot file,
+ * and deletes the damaged files with all that it replaces.
  */
 final class Recovery {
     /**

@@ -138,7 +138,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     private final FreeSpace freeSpace;
 
     private final AtomicReference<Waiting> newest = new AtomicReference<>();
-    private Thread logThread;
+    private final Thread logThread;
     private volatile boolean closing;
 
     // ---- The log's own ----
@@ -246,9 +246,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             Recovery.Recovered from = Recovery.run(disk, limits, options, oneAtATime, nanoClock, random, inBackground);
             recovered = from.store();
             WriteAheadLog opened = new WriteAheadLog(disk, from, options, oneAtATime, nanoClock, random, inBackground);
-            recovered.changedThrough(opened);
             opened.start();
-            log = opened;
+            log = opened; // From here on closing it closes all the rest.
+            opened.expireLeases();
             return log;
         } finally {
             if (log == null) {
@@ -299,18 +299,33 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         triedSequence = lastSnapshotFileSequence;
         triedNanos = nanoClock.getAsLong();
         freeSpace = new FreeSpace(disk, options.minFreeBytes(), nanoClock, notices);
+        logThread =
+                inBackground ? Thread.ofPlatform().daemon().name("homekv-log").unstarted(this::run) : null;
         beginSegment(recovered.nextSegment());
     }
 
     private void start() throws IOException {
         if (inBackground) {
             try {
-                logThread = Thread.ofPlatform().daemon().name("homekv-log").unstarted(this::run);
                 logThread.start();
             } catch (Throwable e) {
                 segment.close();
                 throw e;
             }
+        }
+    }
+
+    /** Once there is a thread that takes what the leases' own thread submits. */
+    private void expireLeases() {
+        try {
+            store.changedThrough(this);
+        } catch (Throwable e) {
+            try {
+                close();
+            } catch (IOException again) {
+                e.addSuppressed(again);
+            }
+            throw e;
         }
     }
 
@@ -530,7 +545,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         Reclaimer.letOthersWrite(store.turn);
     }
 
-    private void lookAtFreeSpace() throws IOException {
+    private void lookAtFreeSpace() {
         try {
             boolean wasShort = isShortOfSpace;
             isShortOfSpace = freeSpace.look();

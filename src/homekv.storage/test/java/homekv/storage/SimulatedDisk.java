@@ -144,6 +144,7 @@ final class SimulatedDisk implements Disk {
     private long failAt = -1;
     private long failReadAt = -1;
     private long limitBytes = Long.MAX_VALUE;
+    private volatile boolean freeBytesFails;
     private boolean locked;
 
     /** Why nothing can be done any more, or null. */
@@ -226,6 +227,11 @@ final class SimulatedDisk implements Disk {
     /** There is room for so many bytes in all, a file whose name is gone not counted. */
     void limitTo(long bytes) {
         limitBytes = bytes;
+    }
+
+    /** Whether it cannot say how much of it is free. */
+    void failFreeBytes(boolean fails) {
+        freeBytesFails = fails;
     }
 
     /** How many bytes all files take. */
@@ -594,6 +600,9 @@ final class SimulatedDisk implements Disk {
         lock.lock();
         try {
             requireGoing();
+            if (freeBytesFails) {
+                throw new IOException("input/output error, as the test wanted");
+            }
             return Math.max(0, limitBytes - usedBytes());
         } finally {
             lock.unlock();

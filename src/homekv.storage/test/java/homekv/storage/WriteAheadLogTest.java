@@ -845,6 +845,35 @@ class WriteAheadLogTest {
         }
     }
 
+    /** Nothing was written, so nothing is in doubt. */
+    @Test
+    void aDiskThatDoesNotSayHowMuchOfItIsFreeIsAskedAgainAndStopsNothing() throws Exception {
+        LogOptions options = FORCED.withMinFreeBytes(20_000);
+        disk.limitTo(100_000);
+        disk.failFreeBytes(true);
+        try (WriteAheadLog log = openStepwise(disk, options)) {
+            for (int i = 0; i < 3; i++) {
+                nanos.addAndGet(1_000_000_000);
+                applied(log, one(i));
+            }
+            assertEquals(
+                    1,
+                    notices.stream()
+                            .filter(line -> line.contains("cannot be found out"))
+                            .count());
+            disk.failFreeBytes(false);
+            disk.limitTo(disk.usedBytes() + 10_000);
+            nanos.addAndGet(1_000_000_000);
+            assertInstanceOf(Result.DiskFull.class, log.submit(one(4)));
+            disk.failFreeBytes(true);
+            assertInstanceOf(Result.DiskFull.class, log.submit(one(4)), "as it was found last");
+            disk.failFreeBytes(false);
+            disk.limitTo(100_000);
+            applied(log, one(4));
+            assertNull(log.failure());
+        }
+    }
+
     /** Where the log is larger than what it says, a snapshot file makes room. */
     @Test
     void aLogThatIsLargerThanTheStoreIsCutWhenTheDiskIsNearlyFull() throws Exception {
