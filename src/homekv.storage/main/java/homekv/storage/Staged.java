@@ -19,6 +19,26 @@ record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevi
         return new Staged(result, null, null, -1);
     }
 
+    /** How much there is in the answer: steps, and entries in what they answer; 1 where it has no steps. */
+    int answerParts() {
+        return result instanceof Result.Transacted transacted ? parts(transacted.results()) : 1;
+    }
+
+    private static int parts(List<OpResult> results) {
+        int parts = results.size();
+        for (int i = 0; i < results.size(); i++) {
+            parts += switch (results.get(i)) {
+                case OpResult.Scanned scanned -> scanned.entries().size();
+                case OpResult.Deleted deleted -> deleted.previous().size();
+                case OpResult.Transacted transacted -> parts(transacted.results());
+                case OpResult.Got got -> 0;
+                case OpResult.Put put -> 0;
+                case OpResult.Incremented incremented -> 0;
+            };
+        }
+        return parts;
+    }
+
     /** What the log has to keep of it, or null if it changes nothing. */
     LogRecord record() {
         if (granted != null) {

@@ -1,5 +1,6 @@
 package homekv.storage;
 
+import homekv.storage.SubmissionQueue.Waiting;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -8,9 +9,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
-import java.util.concurrent.CancellationException;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
@@ -51,13 +50,6 @@ import java.util.function.LongSupplier;
  * For maintainers. Only the log's own thread touches the segment's channel, since an interrupt of any other thread
  * would close it. What is written below with "the log's own" belongs to that thread, and needs no lock.
  *
- * Submitting pushes a Waiting onto `newest`, a stack by compare and set, so that nothing that can run out of memory
- * happens after it is in. Whoever finds the stack empty wakes the log's thread: that thread takes the whole stack at
- * once, so if it was not empty, it has yet to be taken. Before the thread sleeps it looks once more, right before it
- * parks, whether there is anything to do, for locks that it waited for in between may have used up the wake-up. At the
- * end it leaves ENDED in the stack, in the same step in which it takes what was there: what comes later is refused by
- * its own thread, and nothing that came before is forgotten.
- *
  * A group, and what a failure after each step means:
  *
  *   1. Take the turn, which is kept until the group is published. Stage each command, and encode its effect. A command
@@ -81,52 +73,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     static final int GROUP_ANSWER_PARTS = 100_000;
 
-    /** While the disk is short of room: after how long another snapshot file may free some, since old versions are gone. */
-    private static final long FREEING_PAUSE_NANOS = 60_000_000_000L;
-
-    /** A thread that waits for its command, or for a snapshot file. */
-    private static final class Waiting {
-        /** Null: a snapshot file is wanted. */
-        final Command command;
-
-        final Thread thread;
-
-        /** Whoever came before it; and, once it has been taken, whoever came after. */
-        Waiting next;
-
-        /** Whether something is logged for it. */
-        boolean logged;
-
-        /** What it is answered: a result or a snapshot file; or why there is none, its own failure or the log's end. */
-        Object answer;
-
-        Throwable failure;
-        boolean ended;
-        boolean outcomeUnknown;
-
-        /** Written last. */
-        volatile boolean done;
-
-        Waiting(Command command, Thread thread) {
-            this.command = command;
-            this.thread = thread;
-        }
-
-        void tellEnded(boolean unknown) {
-            outcomeUnknown = unknown;
-            ended = true;
-            wake();
-        }
-
-        void wake() {
-            done = true;
-            LockSupport.unpark(thread);
-        }
-    }
-
-    /** In the stack once the log takes nothing more. */
-    private static final Waiting ENDED = new Waiting(null, null);
-
     private final Disk disk;
     private final MvccStore store;
     private final LogOptions options;
@@ -137,14 +83,11 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     private final boolean inBackground;
     private final FreeSpace freeSpace;
 
-    private final AtomicReference<Waiting> newest = new AtomicReference<>();
     private final Thread logThread;
-    private volatile boolean closing;
+    private final SubmissionQueue queue;
+    private final SnapshotFileSchedule snapshotFiles;
 
     // ---- The log's own ----
-
-    /** Those who have been taken and are in no group yet, first come first. */
-    private Waiting first;
 
     private final ArrayList<Waiting> group = new ArrayList<>(GROUP_COMMANDS);
     private final ArrayList<Staged> staged = new ArrayList<>(GROUP_COMMANDS);
@@ -164,33 +107,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     /** When what has been appended and not forced has to be forced, if there is such a time. */
     private long forceDueNanos;
-
-    // ---- Snapshot files; the log's own but for what is volatile ----
-
-    /** The one that is being written, or null; who waits for it, and who waits for one that is yet to be begun. */
-    private SnapshotFileTask snapshotFile;
-
-    private Waiting snapshotFileAwaited;
-    private Waiting snapshotFileWanted;
-
-    private volatile Thread snapshotFileThread;
-    private volatile boolean abandoned;
-
-    private SnapshotFileInfo lastSnapshotFile;
-    private long lastSnapshotFileSequence;
-    private long lastSnapshotFileBytes;
-
-    /** How much log there is behind the last snapshot file. */
-    private long logBytes;
-
-    /** How much of that there was, up to which record, and when it was, that a snapshot file was last begun. */
-    private long triedLogBytes;
-
-    private long triedSequence;
-    private long triedNanos;
-    private boolean isShortOfSpace;
-
-    private boolean snapshotFileFreesSpace;
 
     // ---- The end ----
 
@@ -293,14 +209,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         sequence = recovered.sequence();
         appendedSequence = sequence;
         forcedSequence = sequence;
-        logBytes = recovered.logBytes();
-        lastSnapshotFileBytes = recovered.snapshotFileBytes();
-        lastSnapshotFileSequence = recovered.snapshotFileSequence();
-        triedSequence = lastSnapshotFileSequence;
-        triedNanos = nanoClock.getAsLong();
         freeSpace = new FreeSpace(disk, options.minFreeBytes(), nanoClock, notices);
         logThread =
                 inBackground ? Thread.ofPlatform().daemon().name("homekv-log").unstarted(this::run) : null;
+        queue = new SubmissionQueue(logThread);
+        snapshotFiles =
+                new SnapshotFileSchedule(disk, recovered, options, notices, nanoClock, random, freeSpace, logThread);
         beginSegment(recovered.nextSegment());
     }
 
@@ -368,61 +282,40 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         if (tooLarge != null) {
             return tooLarge;
         }
-        Waiting waiting = new Waiting(command, Thread.currentThread());
-        enqueue(waiting);
-        await(waiting);
-        return (Result) waiting.answer;
+        return (Result) await(enqueue(command));
     }
 
     @Override
     public SnapshotFileInfo writeSnapshotFile() throws IOException {
-        Waiting waiting = new Waiting(null, Thread.currentThread());
-        enqueue(waiting);
+        Waiting waiting = enqueue(null);
         if (!inBackground) {
             runInThisThread();
             runSnapshotFile();
         }
-        await(waiting);
-        return (SnapshotFileInfo) waiting.answer;
+        return (SnapshotFileInfo) await(waiting);
     }
 
-    private void enqueue(Waiting waiting) {
-        Waiting head;
-        do {
-            head = newest.get();
-            if (head == ENDED) {
-                throw endedException(false);
-            }
-            waiting.next = head;
-        } while (!newest.compareAndSet(head, waiting));
-        if (head == null && inBackground) {
-            LockSupport.unpark(logThread);
+    private Waiting enqueue(Command command) {
+        Waiting waiting = new Waiting(command);
+        if (!queue.enqueue(waiting)) {
+            throw endedException(false);
         }
+        return waiting;
     }
 
-    /** Returns once it has its answer, and throws what it has instead. */
-    private void await(Waiting waiting) {
-        if (!inBackground && !waiting.done) {
+    /** Its answer, once it has it; throws what it has instead. */
+    private Object await(Waiting waiting) {
+        if (!inBackground && !waiting.isDone()) {
             runInThisThread();
         }
-        boolean interrupted = false;
-        while (!waiting.done) {
-            try {
-                LockSupport.park(this);
-            } catch (OutOfMemoryError e) {
-                Thread.onSpinWait(); // It cannot leave: what becomes of its command is being decided.
-            }
-            interrupted |= Thread.interrupted();
-        }
-        if (interrupted) {
-            Thread.currentThread().interrupt();
-        }
-        if (waiting.ended) {
-            throw endedException(waiting.outcomeUnknown);
+        waiting.await();
+        if (waiting.isEnded()) {
+            throw endedException(waiting.isOutcomeUnknown());
         }
         if (waiting.failure != null) {
             WriteAheadLog.<RuntimeException>rethrow(waiting.failure);
         }
+        return waiting.answer;
     }
 
     @SuppressWarnings("unchecked")
@@ -460,15 +353,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     private void run() {
         try {
-            while (first != null || newest.get() != ENDED) {
-                take();
-                if (first != null) {
+            while (!queue.isOver()) {
+                if (queue.take() != null) {
                     runGroup();
                 }
                 doWhatIsDue();
-                if (first == null && newest.get() != ENDED) {
-                    sleep();
-                }
+                sleep();
             }
             end();
         } catch (Throwable e) {
@@ -479,7 +369,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /** In the thread that submits, where the log has none of its own. */
     private void runInThisThread() {
         try {
-            for (take(); first != null; take()) {
+            while (queue.take() != null) {
                 runGroup();
             }
             doWhatIsDue();
@@ -488,29 +378,10 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    /** Takes all who wait, if nobody is left of those who were taken before; once the log is being closed, the last. */
-    private void take() {
-        boolean last = closing;
-        if (first == null && newest.get() != ENDED && (last || newest.get() != null)) {
-            first = firstComeFirst(newest.getAndSet(last ? ENDED : null));
-        }
-    }
-
-    private static Waiting firstComeFirst(Waiting stack) {
-        Waiting list = null;
-        while (stack != null) {
-            Waiting before = stack.next;
-            stack.next = list;
-            list = stack;
-            stack = before;
-        }
-        return list;
-    }
-
     /** Until somebody submits, closes, or has written a snapshot file, or until something is due. */
     private void sleep() {
-        long waitNanos = Math.min(untilForceNanos(), untilSnapshotFileNanos());
-        boolean nothingToDo = newest.get() == null && !closing && (snapshotFile == null || !snapshotFile.done);
+        long waitNanos = Math.min(untilForceNanos(), snapshotFiles.untilDueNanos(sequence));
+        boolean nothingToDo = queue.isEmpty() && !snapshotFiles.isDone();
         if (nothingToDo && waitNanos == Long.MAX_VALUE) {
             LockSupport.park(this);
         } else if (nothingToDo && waitNanos > 0) {
@@ -547,14 +418,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     private void lookAtFreeSpace() {
         try {
-            boolean wasShort = isShortOfSpace;
-            isShortOfSpace = freeSpace.look();
-            if (isShortOfSpace && (!wasShort || nanoClock.getAsLong() - triedNanos >= FREEING_PAUSE_NANOS)) {
-                // A snapshot file takes the place of the log and of the last one, and has no more bytes than the store.
-                // Only if it is sure to end well: it takes room before it gives any back.
-                long mostBytes = store.counters().heldBytes();
-                snapshotFileFreesSpace = logBytes + lastSnapshotFileBytes > mostBytes && freeSpace.isRoomFor(mostBytes);
-            }
+            snapshotFiles.tellSpace(freeSpace.look());
         } catch (OutOfMemoryError e) {
             return; // It is looked at again soon.
         }
@@ -565,15 +429,13 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         while (group.size() < GROUP_COMMANDS
                 && segment.bufferedBytes() < GROUP_BYTES
                 && answerParts < GROUP_ANSWER_PARTS) {
-            take();
-            Waiting waiting = first;
+            Waiting waiting = queue.take();
             if (waiting == null) {
                 return;
             }
             if (waiting.command == null) {
-                first = waiting.next;
-                waiting.next = snapshotFileWanted;
-                snapshotFileWanted = waiting;
+                queue.remove();
+                snapshotFiles.want(waiting);
                 continue;
             }
             try {
@@ -583,17 +445,14 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             } catch (OutOfMemoryError e) {
                 waiting.failure = e;
             }
-            first = waiting.next;
-            waiting.next = null;
+            queue.remove();
             group.add(waiting);
-            if (waiting.failure == null) {
-                stage(waiting);
-            }
-            answerParts += parts(waiting.answer);
+            answerParts += waiting.failure == null ? stage(waiting) : 1;
         }
     }
 
-    private void stage(Waiting waiting) {
+    /** How much of an answer it has, which is kept until the group is published. */
+    private int stage(Waiting waiting) {
         Staged one;
         try {
             waiting.answer = freeSpace.refuse(waiting.command);
@@ -601,12 +460,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
                 waiting.answer = store.admit(waiting.command);
             }
             if (waiting.answer != null) {
-                return;
+                return 1;
             }
             one = store.stage(waiting.command);
         } catch (OutOfMemoryError e) {
             waiting.failure = e;
-            return;
+            return 1;
         }
         try {
             LogRecord record = one.record();
@@ -620,27 +479,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         } catch (OutOfMemoryError | IllegalArgumentException e) {
             store.unstage(one);
             waiting.failure = e;
+            return 1;
         }
-    }
-
-    /** How much of an answer there is, which is kept until the group is published. */
-    private static int parts(Object answer) {
-        return answer instanceof Result.Transacted transacted ? parts(transacted.results()) : 1;
-    }
-
-    private static int parts(List<OpResult> results) {
-        int parts = results.size();
-        for (int i = 0; i < results.size(); i++) {
-            parts += switch (results.get(i)) {
-                case OpResult.Scanned scanned -> scanned.entries().size();
-                case OpResult.Deleted deleted -> deleted.previous().size();
-                case OpResult.Transacted transacted -> parts(transacted.results());
-                case OpResult.Got got -> 0;
-                case OpResult.Put put -> 0;
-                case OpResult.Incremented incremented -> 0;
-            };
-        }
-        return parts;
+        return one.answerParts();
     }
 
     private void append() throws IOException {
@@ -650,7 +491,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
         segment.flush();
         appendedSequence = sequence;
-        logBytes += bytes;
+        snapshotFiles.logged(bytes);
         freeSpace.logged(bytes);
         if (options.durability() == Durability.FORCED) {
             force();
@@ -692,201 +533,31 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         if (untilForceNanos() == 0) {
             force();
         }
-        if (snapshotFile != null && snapshotFile.done) {
-            endSnapshotFile();
+        if (snapshotFiles.isDone()) {
+            snapshotFiles.end();
         }
         if (segment.size() >= options.segmentBytes() && sequence > sequenceBeforeSegment) {
             endSegment();
         }
-        if (inBackground && !closing && untilSnapshotFileNanos() == 0) {
+        if (inBackground && !queue.isClosing() && snapshotFiles.untilDueNanos(sequence) == 0) {
             beginSnapshotFile();
         }
     }
 
-    // ---- Snapshot files ----
-
-    /** Writes a snapshot file, in a thread of its own where the log has threads. */
-    private final class SnapshotFileTask implements Runnable {
-        private static final int FREE_SPACE_BLOCKS = 32;
-
-        final SnapshotSource source;
-        final SnapshotHeader header;
-        final long logBytes;
-        private int blocks;
-        SnapshotFileInfo written;
-        Throwable failure;
-
-        /** Written last. */
-        volatile boolean done;
-
-        SnapshotFileTask(SnapshotSource source, SnapshotHeader header, long logBytes) {
-            this.source = source;
-            this.header = header;
-            this.logBytes = logBytes;
-        }
-
-        @Override
-        public void run() {
-            try (source) {
-                written = SnapshotFiles.write(disk, source, header, this::goOn);
-                if (!abandoned) { // Else the next start does it.
-                    SnapshotFiles.deleteOlder(disk, header.number(), notices);
-                }
-            } catch (Throwable e) {
-                failure = e;
-            }
-            done = true;
-            LockSupport.unpark(logThread);
-        }
-
-        private void goOn() {
-            if (abandoned) {
-                throw new CancellationException("the log is being closed");
-            }
-            if (blocks++ % FREE_SPACE_BLOCKS == 0) {
-                try {
-                    freeSpace.requireSome();
-                } catch (IOException e) {
-                    throw new UncheckedIOException(e);
-                }
-            }
-        }
-    }
-
-    /** How long until a snapshot file has to be begun; 0: now. */
-    private long untilSnapshotFileNanos() {
-        if (snapshotFile != null) {
-            return Long.MAX_VALUE;
-        }
-        if (snapshotFileWanted != null) {
-            return 0;
-        }
-        if (sequence == triedSequence) {
-            return Long.MAX_VALUE;
-        }
-        if (snapshotFileFreesSpace
-                || logBytes - triedLogBytes >= Math.max(options.snapshotLogBytes(), lastSnapshotFileBytes)) {
-            return 0;
-        }
-        return options.snapshotIntervalMillis() == 0
-                ? Long.MAX_VALUE
-                : Math.max(0, triedNanos + options.snapshotIntervalMillis() * 1_000_000 - nanoClock.getAsLong());
-    }
-
     private void beginSnapshotFile() throws IOException {
-        snapshotFileAwaited = snapshotFileWanted;
-        snapshotFileWanted = null;
-        snapshotFileFreesSpace = false;
-        if (lastSnapshotFile != null && sequence == lastSnapshotFileSequence) {
-            answerSnapshotFile(lastSnapshotFile, null); // Nothing has been logged since.
+        if (snapshotFiles.answerWithLast(sequence)) {
             return;
         }
         if (sequence > sequenceBeforeSegment) {
             endSegment();
         }
-        triedLogBytes = logBytes;
-        triedSequence = sequence;
-        triedNanos = nanoClock.getAsLong();
-        try {
-            snapshotFile = task();
-            if (inBackground) {
-                snapshotFileThread =
-                        Thread.ofPlatform().daemon().name("homekv-snapshot").start(snapshotFile);
-            } else {
-                snapshotFile.run();
-            }
-        } catch (OutOfMemoryError | IllegalStateException e) {
-            if (snapshotFile != null) {
-                snapshotFile.source.close();
-                snapshotFile = null;
-            }
-            noSnapshotFile(e);
-        }
-    }
-
-    private SnapshotFileTask task() {
-        store.turn.lock();
-        try {
-            SnapshotSource source = store.cut();
-            try {
-                SnapshotHeader header = new SnapshotHeader(
-                        storeIdentity,
-                        source.historyId(),
-                        segmentNumber,
-                        source.revision(),
-                        sequence,
-                        source.grants(),
-                        random.getAsLong());
-                return new SnapshotFileTask(source, header, logBytes);
-            } catch (Throwable e) {
-                source.close();
-                throw e;
-            }
-        } finally {
-            store.turn.unlock();
-        }
-    }
-
-    private void endSnapshotFile() {
-        SnapshotFileTask task = snapshotFile;
-        snapshotFile = null;
-        if (task.failure != null) {
-            noSnapshotFile(task.failure);
-            return;
-        }
-        lastSnapshotFile = task.written;
-        lastSnapshotFileSequence = task.header.sequence();
-        lastSnapshotFileBytes = task.written.bytes();
-        logBytes -= task.logBytes;
-        triedLogBytes -= task.logBytes;
-        answerSnapshotFile(task.written, null);
-        try {
-            notices.accept(String.format(
-                    Locale.ROOT,
-                    "wrote %s: %,d keys at revision %d, %s",
-                    task.written.name(),
-                    task.written.keys(),
-                    task.written.revision(),
-                    megabytes(task.written.bytes())));
-        } catch (OutOfMemoryError e) {
-            return; // A line that is not read is nothing to stop for.
-        }
-    }
-
-    private void noSnapshotFile(Throwable e) {
-        Throwable told = e;
-        try {
-            String line = "no snapshot file could be written: " + reason(e);
-            told = new IOException(line, e);
-            if (!abandoned) {
-                notices.accept(line + "; the log goes on, and another one is tried later");
-            }
-        } catch (OutOfMemoryError again) {
-            told = again;
-        }
-        answerSnapshotFile(null, told);
-    }
-
-    private void answerSnapshotFile(SnapshotFileInfo info, Throwable e) {
-        Waiting each = snapshotFileAwaited;
-        snapshotFileAwaited = null;
-        while (each != null) {
-            Waiting next = each.next;
-            each.answer = info;
-            each.failure = e;
-            if (abandoned && e != null) {
-                each.tellEnded(false);
-            } else {
-                each.wake();
-            }
-            each = next;
-        }
+        snapshotFiles.begin(segmentNumber, sequence);
     }
 
     /** Where the log has no threads: writes the snapshot file that is due, step by step; false: none is. */
     boolean runSnapshotFile() {
         try {
-            if (failure == null && untilSnapshotFileNanos() == 0) {
+            if (failure == null && snapshotFiles.untilDueNanos(sequence) == 0) {
                 beginSnapshotFile();
                 doWhatIsDue();
                 return true;
@@ -901,14 +572,11 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     List<Result> submitAll(List<Command> commands) {
         List<Waiting> all = new ArrayList<>();
         for (Command command : commands) {
-            Waiting waiting = new Waiting(command, Thread.currentThread());
-            enqueue(waiting);
-            all.add(waiting);
+            all.add(enqueue(command));
         }
         List<Result> results = new ArrayList<>();
         for (Waiting waiting : all) {
-            await(waiting);
-            results.add((Result) waiting.answer);
+            results.add((Result) await(waiting));
         }
         return results;
     }
@@ -917,15 +585,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     /** After everything that was submitted: says how long the leases have left, and closes the segment. */
     private void end() throws IOException {
-        abandoned = true;
-        while (snapshotFile != null && !snapshotFile.done) {
-            LockSupport.park(this);
-        }
-        if (snapshotFile != null) {
-            endSnapshotFile();
-        }
-        tellEnded(snapshotFileWanted);
-        snapshotFileWanted = null;
+        snapshotFiles.close();
         store.close(); // From here on no lease is kept alive, so that the times that follow are the last ones (D9).
         store.turn.lock();
         try {
@@ -949,7 +609,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             reason = "out of memory";
         }
         failure = reason;
-        abandoned = true;
+        snapshotFiles.abandon();
         store.turn.lock();
         try {
             store.stop(e);
@@ -958,18 +618,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
         for (int i = 0; i < group.size(); i++) {
             Waiting each = group.get(i);
-            if (!each.done) {
+            if (!each.isDone()) {
                 each.tellEnded(appending && each.logged);
             }
         }
-        tellEnded(first);
-        first = null;
-        Waiting rest = newest.getAndSet(ENDED);
-        tellEnded(rest == ENDED ? null : rest);
-        tellEnded(snapshotFileAwaited);
-        snapshotFileAwaited = null;
-        tellEnded(snapshotFileWanted);
-        snapshotFileWanted = null;
+        queue.end();
+        snapshotFiles.tellEnded();
         tellFailure();
         try {
             closeSegment(e);
@@ -985,14 +639,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             segment.close();
         } catch (IOException again) {
             e.addSuppressed(again);
-        }
-    }
-
-    private static void tellEnded(Waiting each) {
-        while (each != null) {
-            Waiting next = each.next;
-            each.tellEnded(false);
-            each = next;
         }
     }
 
@@ -1049,19 +695,18 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             }
             closed = true;
             String failureBefore = failure;
-            closing = true;
+            queue.close();
             if (inBackground) {
-                LockSupport.unpark(logThread);
                 joinUninterruptibly(logThread);
             } else if (failureBefore == null) {
-                newest.set(ENDED);
+                queue.take();
                 try {
                     end();
                 } catch (Throwable e) {
                     fail(e);
                 }
             }
-            joinUninterruptibly(snapshotFileThread);
+            snapshotFiles.join();
             try (disk) {
                 store.close();
             }
@@ -1073,7 +718,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    private static void joinUninterruptibly(Thread thread) {
+    static void joinUninterruptibly(Thread thread) {
         boolean interrupted = false;
         while (thread != null && thread.isAlive()) {
             try {
