@@ -105,8 +105,11 @@ record DirectoryFiles(
         return null;
     }
 
-    /** The error of a directory that is not empty and does not say what it is. */
+    /** The error of a directory that does not say what it is. */
     DataDirectoryException noIdentity(Disk disk) {
+        if (isNew()) {
+            return new DataDirectoryException(disk.path("") + " is empty, so there is nothing to check");
+        }
         if (isUnfinishedRestore()) {
             return new DataDirectoryException(
                     disk.path("") + " holds a restore that was not finished; restore the backup again");

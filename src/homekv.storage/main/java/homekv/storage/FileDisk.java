@@ -1,15 +1,18 @@
 package homekv.storage;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileStore;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
-import java.nio.file.NotDirectoryException;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -41,18 +44,23 @@ final class FileDisk implements Disk {
     private final boolean readOnly;
     private final FileStore fileStore;
     private final FileAttribute<?>[] ownerOnly;
+    private final Set<OpenFile> openFiles = ConcurrentHashMap.newKeySet();
     private FileChannel lockChannel;
 
     private FileDisk(Path directory, boolean readOnly) throws IOException {
         if (!Files.isDirectory(directory)) {
             throw Files.exists(directory, LinkOption.NOFOLLOW_LINKS)
-                    ? new NotDirectoryException(directory.toString())
-                    : new java.nio.file.NoSuchFileException(directory.toString());
+                    ? new FileSystemException(directory.toString(), null, "it is not a directory")
+                    : inWords(new NoSuchFileException(directory.toString()));
         }
-        this.directory = directory.toRealPath();
         this.readOnly = readOnly;
-        this.fileStore = Files.getFileStore(this.directory);
-        this.ownerOnly = attributes(this.directory, "rw-------");
+        try {
+            this.directory = directory.toRealPath();
+            this.fileStore = Files.getFileStore(this.directory);
+            this.ownerOnly = attributes(this.directory, "rw-------");
+        } catch (FileSystemException e) {
+            throw inWords(e);
+        }
     }
 
     /** A directory to read and write; it is created if it is not there, durably. */
@@ -66,6 +74,8 @@ final class FileDisk implements Disk {
                 Files.createDirectory(each, attributes(each.getParent(), "rwx------"));
             } catch (FileAlreadyExistsException e) {
                 continue; // Somebody else was faster; if it is no directory, that is found below.
+            } catch (FileSystemException e) {
+                throw inWords(e);
             }
             force(each.getParent());
         }
@@ -91,8 +101,10 @@ final class FileDisk implements Disk {
             List<String> names = new ArrayList<>();
             files.forEach(file -> names.add(file.getFileName().toString()));
             return names;
-        } catch (java.io.UncheckedIOException e) {
+        } catch (UncheckedIOException e) {
             throw e.getCause();
+        } catch (FileSystemException e) {
+            throw inWords(e);
         }
     }
 
@@ -111,9 +123,16 @@ final class FileDisk implements Disk {
     }
 
     private DiskFile open(Path file, Set<StandardOpenOption> options) throws IOException {
-        FileChannel channel = FileChannel.open(file, options, ownerOnly);
+        FileChannel channel;
         try {
-            return new OpenFile(file, channel);
+            channel = FileChannel.open(file, options, ownerOnly);
+        } catch (FileSystemException e) {
+            throw inWords(e);
+        }
+        try {
+            OpenFile opened = new OpenFile(file, channel);
+            openFiles.add(opened);
+            return opened;
         } catch (Throwable e) {
             channel.close();
             throw e;
@@ -122,12 +141,27 @@ final class FileDisk implements Disk {
 
     @Override
     public void rename(String from, String to) throws IOException {
-        Files.move(directory.resolve(from), directory.resolve(to), StandardCopyOption.ATOMIC_MOVE);
+        Path old = directory.resolve(from);
+        Path renamed = directory.resolve(to);
+        try {
+            Files.move(old, renamed, StandardCopyOption.ATOMIC_MOVE);
+        } catch (FileSystemException e) {
+            throw inWords(e);
+        }
+        for (OpenFile each : openFiles) {
+            if (each.file.equals(old)) {
+                each.file = renamed;
+            }
+        }
     }
 
     @Override
     public void delete(String name) throws IOException {
-        Files.delete(directory.resolve(name));
+        try {
+            Files.delete(directory.resolve(name));
+        } catch (FileSystemException e) {
+            throw inWords(e);
+        }
     }
 
     @Override
@@ -139,7 +173,7 @@ final class FileDisk implements Disk {
         try (FileChannel channel = FileChannel.open(directory, StandardOpenOption.READ)) {
             channel.force(true);
         } catch (IOException e) {
-            throw named(directory, e);
+            throw e instanceof FileSystemException other ? inWords(other) : named(directory, e);
         }
     }
 
@@ -175,6 +209,8 @@ final class FileDisk implements Disk {
             return lock != null;
         } catch (OverlappingFileLockException e) {
             return false; // Somebody else in this process has locked the file by other means than this class.
+        } catch (FileSystemException e) {
+            throw inWords(e);
         } finally {
             if (lock != null) {
                 lockChannel = channel;
@@ -205,8 +241,28 @@ final class FileDisk implements Disk {
         return message.contains(file.toString()) ? e : new IOException(file + ": " + message, e);
     }
 
-    private static final class OpenFile implements DiskFile {
-        private final Path file;
+    /** The error with what is wrong in its message, where the file system says that by the kind of error alone. */
+    private static IOException inWords(FileSystemException e) {
+        if (e.getReason() != null) {
+            return e;
+        }
+        String file = e.getFile();
+        FileSystemException told = switch (e) {
+            case NoSuchFileException none ->
+                new NoSuchFileException(file, e.getOtherFile(), "there is no such file or directory");
+            case AccessDeniedException denied -> new AccessDeniedException(file, e.getOtherFile(), "permission denied");
+            case FileAlreadyExistsException there ->
+                new FileAlreadyExistsException(file, e.getOtherFile(), "the file is there already");
+            default -> new FileSystemException(file, e.getOtherFile(), "the system gives no reason");
+        };
+        told.initCause(e);
+        return told;
+    }
+
+    private final class OpenFile implements DiskFile {
+        /** Where it lies now, for messages. */
+        private volatile Path file;
+
         private final FileChannel channel;
 
         /** Where the next bytes go; kept here because a channel that appends cannot be positioned. */
@@ -286,7 +342,13 @@ final class FileDisk implements Disk {
 
         @Override
         public void close() throws IOException {
+            openFiles.remove(this);
             channel.close();
+        }
+
+        @Override
+        public String toString() {
+            return file.toString();
         }
     }
 }

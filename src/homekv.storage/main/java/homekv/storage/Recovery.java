@@ -696,6 +696,8 @@ final class Recovery {
                             identity, historyId, 1, header.revision(), 0, header.grants(), header.salt()),
                     new DiskFileOutput(file));
             file.force();
+        } catch (DataDirectoryException e) {
+            throw e.isDamage() ? new DataDirectoryException(e.finding() + "; restore another backup") : e;
         }
         disk.rename(unfinished, name);
         Contents contents = new Contents();

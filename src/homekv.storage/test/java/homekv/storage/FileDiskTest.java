@@ -6,11 +6,11 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
-import java.nio.file.NotDirectoryException;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Arrays;
@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.SplittableRandom;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 
 /** A real directory does what a {@link Disk} promises. */
@@ -118,8 +119,43 @@ class FileDiskTest {
                         PosixFilePermissions.toString(Files.getPosixFilePermissions(directory.resolve(each))));
             }
         }
-        assertThrows(NotDirectoryException.class, () -> FileDisk.open(directory.resolve("file")));
-        assertThrows(NotDirectoryException.class, () -> FileDisk.openReadOnly(directory.resolve("file")));
+    }
+
+    @Test
+    void errorsNameTheFileAndSayWhatIsWrongWithIt() throws Exception {
+        Path file = Files.createFile(temporary.toRealPath().resolve("file"));
+        Path missing = file.resolveSibling("missing");
+        says(file + ": it is not a directory", () -> FileDisk.open(file));
+        says(file + ": it is not a directory", () -> FileDisk.openReadOnly(file));
+        says(missing + ": there is no such file or directory", () -> FileDisk.openReadOnly(missing));
+        Files.createDirectory(missing.resolveSibling(FileNames.LOCK));
+        try (FileDisk disk = FileDisk.open(temporary)) {
+            says(missing + ": there is no such file or directory", () -> disk.open("missing"));
+            says(missing + ": there is no such file or directory", () -> disk.delete("missing"));
+            says(
+                    missing + " -> " + file + ": there is no such file or directory",
+                    () -> disk.rename("missing", "file"));
+            says(file + ": the file is there already", () -> disk.create("file"));
+            says(missing.resolveSibling(FileNames.LOCK) + ": ", () -> disk.lock(false));
+        }
+    }
+
+    private static void says(String words, Executable action) {
+        IOException e = assertThrows(IOException.class, action);
+        assertTrue(e.getMessage().startsWith(words), e.getMessage());
+        assertTrue(e.getMessage().length() > words.length() || !words.endsWith(" "), e.getMessage());
+    }
+
+    @Test
+    void anErrorNamesTheFileAsItIsCalledNow() throws Exception {
+        try (FileDisk disk = FileDisk.open(temporary);
+                DiskFile file = disk.create("a.tmp")) {
+            disk.rename("a.tmp", "a");
+            assertEquals(disk.path("a"), file.toString());
+            disk.create("a.tmp").close();
+            disk.rename("a.tmp", "b");
+            assertEquals(disk.path("a"), file.toString());
+        }
     }
 
     @Test

@@ -688,6 +688,8 @@ class RecoveryTest {
             SimulatedDisk disk = disk();
             DataDirectoryException e = assertThrows(DataDirectoryException.class, () -> restore(disk, bad));
             assertTrue(e.getMessage().contains("the backup"), e.getMessage());
+            assertFalse(e.getMessage().contains("--recover-to-last-good"), "it is of no use here: " + e.getMessage());
+            assertTrue(e.getMessage().endsWith("; restore another backup"), e.getMessage());
             assertEquals(Set.of(), disk.files().keySet());
             restore(disk, backup);
             assertEquals(log.store().revision(), open(disk, FORCED).store().revision());
@@ -819,6 +821,13 @@ class RecoveryTest {
                     DataDirectoryException.class,
                     () -> open(with(disk, name, disk.files().get(LOG_1)), FORCED));
         }
+    }
+
+    @Test
+    void anEmptyDirectoryIsCalledEmptyWhenItIsChecked() {
+        DataDirectoryException e =
+                assertThrows(DataDirectoryException.class, () -> WriteAheadLog.check(temporary, notices::add));
+        assertTrue(e.getMessage().endsWith(" is empty, so there is nothing to check"), e.getMessage());
     }
 
     @Test
