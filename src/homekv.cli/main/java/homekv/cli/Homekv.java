@@ -104,7 +104,6 @@ public final class Homekv {
     private static final String HISTORY_DURATION = HomeKvServer.flag(Limit.HISTORY_MILLIS);
 
     private final PrintStream err;
-    private volatile boolean stopping;
 
     private Homekv(PrintStream err) {
         this.err = err;
@@ -204,12 +203,6 @@ public final class Homekv {
             restore(data);
         }
         try (WriteAheadLog log = WriteAheadLog.open(data.directory(), limits, data.log(), this::say)) {
-            log.onFailure(() -> {
-                if (!stopping) {
-                    say("writes are refused from now on, reads go on: " + Text.oneLine(log.failure())
-                            + "; mend that and start it again");
-                }
-            });
             serve(address, log.store(), log, log::close, out);
         }
     }
@@ -229,8 +222,18 @@ public final class Homekv {
             WriteAheadLog.restore(data.directory(), System.in, this::say);
             return;
         }
-        try (InputStream backup = Files.newInputStream(Path.of(Text.utf8(file)))) {
+        try (InputStream backup = open(file)) {
             WriteAheadLog.restore(data.directory(), backup, this::say);
+        }
+    }
+
+    private static InputStream open(String file) throws IOException {
+        try {
+            Path path = Path.of(Text.utf8(file));
+            if (Files.isDirectory(path)) {
+                throw new FileSystemException(file, null, "it is a directory"); // Only reading it would tell.
+            }
+            return Files.newInputStream(path);
         } catch (FileSystemException | InvalidPathException e) {
             throw new IOException("cannot restore from " + Text.show(file) + ": " + NewFile.why(e), e);
         }
@@ -282,7 +285,6 @@ public final class Homekv {
      * kept what was written is one.
      */
     private void stop(HomeKvServer server, CommandLog log, Closeable kept) {
-        stopping = true;
         try {
             if (!server.stop(STOP_PATIENCE)) {
                 say("stopped before all calls had finished");

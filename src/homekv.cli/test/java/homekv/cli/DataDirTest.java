@@ -204,7 +204,8 @@ class DataDirTest {
             server.hkvctl("get", "first").printed("first=1\n");
             String said = server.stop(1);
             assertTrue(
-                    said.matches("(?s).*homekv: writes are refused from now on, reads go on: [^\n]+\n"
+                    said.matches("(?s).*homekv: recovered [^\n]+\n"
+                            + "homekv: the log has stopped: [^\n]+; no writes are taken any more, [^\n]+\n"
                             + "homekv: stopped with exit code 1, since writes could no longer be kept: [^\n]+\n"),
                     said);
             try (Server again = start()) {
@@ -326,6 +327,19 @@ class DataDirTest {
             server.stop(0);
         }
         homekv("--check", restored.toString());
+    }
+
+    @Test
+    void aRestoreThatCannotBeginNamesThatOfTheTwoFilesThatIsWrong() throws Exception {
+        Path backup = Files.createFile(folder.resolve("backup"));
+        Path nowhere = folder.resolve("nowhere");
+        homekv("-p", "0", "--data-dir", nowhere.toString(), "--restore", folder.toString())
+                .failed(REFUSED, "cannot restore from " + folder + ": it is a directory");
+        homekv("-p", "0", "--data-dir", nowhere.toString(), "--restore", nowhere.toString())
+                .failed(REFUSED, "cannot restore from " + nowhere + ": there is no such file or directory");
+        homekv("-p", "0", "--data-dir", backup.toString(), "--restore", backup.toString())
+                .failed(REFUSED, "homekv: " + backup + ": it is not a directory");
+        homekv("--check", nowhere.toString()).failed(REFUSED, nowhere + ": there is no such file or directory");
     }
 
     @Test
