@@ -59,6 +59,11 @@ import java.util.function.Function;
  * if there is none. What only reads is tried again a few times, within its timeout, where the server could not be reached;
  * nothing that writes ever is: whether it may be sent twice is the caller's to know.
  *
+ * <p>Gets of one key, and sets that put one key without a lease, are gathered where many threads call at once: those that
+ * come while one is under way wait for it to end, and go together in the next call. Each has its own answer, error and
+ * timeout; a lone caller's call goes at once. Sets that went together are one revision, so that a watch reports them
+ * together: more atomic than was asked for. Two sets of one key never are.
+ *
  * <p>Answers of servers that know no revisions come without one.
  */
 public final class HomeKvClient implements AutoCloseable {
@@ -116,6 +121,16 @@ public final class HomeKvClient implements AutoCloseable {
     private final Connection connection;
     private final ClientMessages messages;
 
+    private final Gathering<ByteString, GetRequest, GetResponse> gets = new Gathering<>(
+            HomeKvServiceGrpc.getGetMethod(),
+            keys -> GetRequest.newBuilder().addAllKeys(keys).build(),
+            HomeKvClient::valueBytes);
+
+    private final Gathering<Record, SetRequest, SetResponse> sets = new Gathering<>(
+            HomeKvServiceGrpc.getSetMethod(),
+            records -> SetRequest.newBuilder().addAllRecords(records).build(),
+            response -> 0);
+
     /**
      * A client of the server at a host and port. Does not connect yet.
      *
@@ -149,26 +164,73 @@ public final class HomeKvClient implements AutoCloseable {
     }
 
     private Found get(List<Bytes> keys, OptionalLong revision) {
+        if (keys.size() == 1 && revision.isEmpty()) {
+            ByteString key = unsafeWrap(keys.get(0));
+            return found(connection.read(timed -> gets.call(key, null, key.size(), timed)), 1);
+        }
         GetRequest.Builder request = GetRequest.newBuilder();
         keys.forEach(key -> request.addKeys(unsafeWrap(key)));
         revision.ifPresent(request::setRevision);
         GetResponse response = connection.read(timed -> timed.get(request.build()));
-        if (response.getRecordsCount() != keys.size()) {
-            throw connection.wrongAnswer(
-                    "answered " + keys.size() + " keys with " + response.getRecordsCount() + " records");
-        }
-        List<Bytes> values = new ArrayList<>(response.getRecordsCount());
-        for (Record record : response.getRecordsList()) {
-            values.add(record.hasValue() ? ClientMessages.bytes(record.getValue()) : null);
-        }
-        if (revision.isPresent() && !(response.hasRevision() && response.getRevision() == revision.getAsLong())) {
+        Found found = found(new Gathering.Share<>(response, 0, 1), keys.size());
+        if (revision.isPresent() && !found.revision().equals(revision)) {
             throw connection.wrongAnswer("does not read older revisions; it is older than this client");
+        }
+        return found;
+    }
+
+    private Found found(Gathering.Share<GetResponse> share, int keys) {
+        GetResponse response = share.response();
+        if (response.getRecordsCount() != share.callers() * keys) {
+            throw connection.wrongAnswer(
+                    "answered " + share.callers() * keys + " keys with " + response.getRecordsCount() + " records");
+        }
+        List<Bytes> values = new ArrayList<>(keys);
+        for (int i = 0; i < keys; i++) {
+            Record record = response.getRecords(share.index() + i);
+            values.add(record.hasValue() ? ClientMessages.bytes(record.getValue()) : null);
         }
         return new Found(values, optional(response.hasRevision(), response.getRevision()));
     }
 
-    /** Puts and deletes, all or nothing; all puts with the same lease. */
+    private static long valueBytes(GetResponse response) {
+        long bytes = 0;
+        for (int i = 0; i < response.getRecordsCount(); i++) {
+            bytes += response.getRecords(i).getValue().size();
+        }
+        return bytes;
+    }
+
+    /**
+     * Puts and deletes, all or nothing; all puts with the same lease. A single put may share its revision with those of
+     * other threads.
+     */
     public Written set(List<Write> writes) {
+        SetResponse response;
+        if (writes.size() == 1 && writes.get(0) instanceof Write.Put put && put.lease() == 0) {
+            ByteString key = unsafeWrap(put.key());
+            Record record = Record.newBuilder()
+                    .setKey(key)
+                    .setValue(unsafeWrap(put.value()))
+                    .build();
+            long bytes = (long) key.size() + put.value().length();
+            response = connection
+                    .write(timed -> sets.call(record, key, bytes, timed))
+                    .response();
+        } else {
+            SetRequest request = setRequest(writes);
+            response = connection.write(timed -> timed.set(request));
+        }
+        if (!response.getSucc()) {
+            throw connection.wrongAnswer("did not carry out the set");
+        }
+        return new Written(
+                optional(response.hasRevision(), response.getRevision()),
+                OptionalLong.empty(),
+                ClientMessages.durability(response.getDurability()));
+    }
+
+    private static SetRequest setRequest(List<Write> writes) {
         SetRequest.Builder request = SetRequest.newBuilder();
         long lease = 0;
         boolean putBefore = false;
@@ -188,15 +250,7 @@ public final class HomeKvClient implements AutoCloseable {
             }
             request.addRecords(record);
         }
-        request.setLease(lease);
-        SetResponse response = connection.write(timed -> timed.set(request.build()));
-        if (!response.getSucc()) {
-            throw connection.wrongAnswer("did not carry out the set");
-        }
-        return new Written(
-                optional(response.hasRevision(), response.getRevision()),
-                OptionalLong.empty(),
-                ClientMessages.durability(response.getDurability()));
+        return request.setLease(lease).build();
     }
 
     /** Deletes keys, all or nothing. */
@@ -632,6 +686,11 @@ public final class HomeKvClient implements AutoCloseable {
                 }
             }
         }
+    }
+
+    /** How many callers wait to be sent together. */
+    int gathered() {
+        return gets.waiting() + sets.waiting();
     }
 
     private static OptionalLong optional(boolean present, long value) {

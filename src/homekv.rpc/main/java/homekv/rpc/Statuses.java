@@ -39,6 +39,9 @@ final class Statuses {
     static final String UNCHANGED = "unchanged";
     static final String UNKNOWN = "unknown";
 
+    /** In the words of a RESOURCE_EXHAUSTED after which a write may have been carried out; the protocol says so. */
+    static final String MAY_BE_CARRIED_OUT = "it may or may not have been carried out";
+
     private static final System.Logger LOGGER = System.getLogger(Statuses.class.getName());
 
     /** What no flag of the server sets. */
@@ -228,8 +231,8 @@ final class Statuses {
     static Status failed(Throwable failure) {
         return switch (failure) {
             case OutOfMemoryError e ->
-                Status.RESOURCE_EXHAUSTED.withDescription("the server has no memory left for this call;"
-                        + " if it was a write, it may or may not have been carried out");
+                Status.RESOURCE_EXHAUSTED.withDescription(
+                        "the server has no memory left for this call; if it was a write, " + MAY_BE_CARRIED_OUT);
             case StatusRuntimeException e -> e.getStatus();
             case IllegalStateException e -> Status.UNAVAILABLE.withDescription(e.getMessage());
             default -> {

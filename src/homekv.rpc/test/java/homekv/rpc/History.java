@@ -6,6 +6,7 @@ import java.util.Comparator;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.OptionalLong;
 import java.util.Set;
 import java.util.TreeMap;
@@ -107,8 +108,8 @@ final class History {
     }
 
     /**
-     * The same for a history of any length, by the revisions in the answers: they are the order. Returns what is wrong
-     * with it, or null.
+     * The same for a history of any length, by the revisions in the answers: they are the order. Single puts of different
+     * keys may share one. Returns what is wrong with it, or null.
      */
     String contradiction() {
         TreeMap<Long, List<Integer>> states = new TreeMap<>();
@@ -118,17 +119,28 @@ final class History {
                 .filter(History::changes)
                 .sorted(Comparator.comparingLong(operation -> operation.revision.getAsLong()))
                 .toList();
+        Set<Integer> putTogether = new HashSet<>(); // The keys of the last revision, if it is one of single puts.
         for (Operation change : changes) {
             state = change.action.apply(state);
             if (state == null) {
                 return "another answer at its revision: " + change;
             }
-            if (states.put(change.revision.getAsLong(), state) != null) {
+            boolean isSinglePut = change.action instanceof Wrote wrote
+                    && wrote.values.size() == 1
+                    && wrote.values.values().stream().noneMatch(Objects::isNull);
+            boolean another = states.put(change.revision.getAsLong(), state) != null;
+            if (another && !(isSinglePut && !putTogether.isEmpty())) {
                 return "a revision that another one has: " + change;
             }
+            if (!another) {
+                putTogether.clear();
+            }
+            if (isSinglePut && !putTogether.addAll(((Wrote) change.action).values.keySet())) {
+                return "a revision that another one of the same key has: " + change;
+            }
         }
-        if (states.lastKey() != changes.size()) {
-            return changes.size() + " changes, but the last revision is " + states.lastKey();
+        if (states.lastKey() != states.size() - 1) {
+            return states.size() - 1 + " revisions, but the last is " + states.lastKey();
         }
         for (Operation operation : operations) {
             List<Integer> before = states.get(operation.revision.getAsLong());

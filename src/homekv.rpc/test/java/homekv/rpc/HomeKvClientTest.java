@@ -147,7 +147,9 @@ class HomeKvClientTest {
                     });
                 }
             }
-            assertEquals(threads * 10, client.metrics().get("revision"));
+            for (int i = 0; i < threads; i++) {
+                assertEquals(10, client.entry(Bytes.utf8("k" + i)).version(), "each set is a version");
+            }
         }
     }
 

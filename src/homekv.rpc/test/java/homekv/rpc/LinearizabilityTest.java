@@ -2,6 +2,7 @@ package homekv.rpc;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -225,6 +226,41 @@ class LinearizabilityTest {
         });
     }
 
+    // ---- Calls that one client gathers ----
+
+    @Test
+    void theCheckerSeesPutsThatShareARevisionAndMustNot() {
+        assertNull(new History(KEYS, List.of(at(0, 3, 1, wrote(0, 1)), at(1, 2, 1, wrote(1, 2)))).contradiction());
+        assertNotNull(new History(KEYS, List.of(at(0, 3, 1, wrote(0, 1)), at(1, 2, 1, wrote(0, 2)))).contradiction());
+        assertNotNull(new History(KEYS, List.of(at(0, 3, 1, wrote(0, 1)), at(1, 2, 1, new Wrote(Map.of(1, 2, 2, 3)))))
+                .contradiction());
+    }
+
+    @Test
+    void shortHistoriesOfGatheredCallsAreLinearizable() throws Exception {
+        try (Harness kv = new Harness()) {
+            List<HomeKvClient> one = List.of(kv.client());
+            long carriedOutBefore = kv.store.counters().gets();
+            AtomicInteger gets = new AtomicInteger();
+            Harness.seeded(Harness.count(150, 10_000), random -> {
+                History history = record(one, random, 12, 1);
+                assertTrue(history.isLinearizable(), () -> describe(history));
+                history.operations().forEach(operation -> gets.addAndGet(operation.action() instanceof Found ? 1 : 0));
+            });
+            assertTrue(kv.store.counters().gets() - carriedOutBefore < gets.get(), "no calls were gathered");
+        }
+    }
+
+    @Test
+    void longHistoriesOfGatheredCallsAreInTheOrderOfTheirRevisions() throws Exception {
+        Harness.seeded(Harness.count(3, 100), random -> {
+            try (Harness kv = new Harness()) {
+                History history = record(List.of(kv.client()), random, 2_000, 1);
+                assertNull(history.contradiction());
+            }
+        });
+    }
+
     private static String describe(History history) {
         StringBuilder text = new StringBuilder("not linearizable:\n");
         history.operations().forEach(operation -> text.append(operation).append('\n'));
@@ -238,14 +274,21 @@ class LinearizabilityTest {
     /** Lets clients loose on a store whose keys are absent, and returns what they did and were answered. */
     private static History record(List<HomeKvClient> connections, SplittableRandom random, int operationsPerClient)
             throws Exception {
+        return record(connections, random, operationsPerClient, KEYS);
+    }
+
+    /** The same with at most so many keys an operation. */
+    private static History record(
+            List<HomeKvClient> connections, SplittableRandom random, int operationsPerClient, int keysPerOperation)
+            throws Exception {
         AtomicInteger lastValue = new AtomicInteger();
         try (ExecutorService threads = Executors.newVirtualThreadPerTaskExecutor()) {
             connections.get(0).del(List.of(key(0), key(1), key(2)));
             List<Future<List<Operation>>> clients = new ArrayList<>();
             for (int i = 0; i < CLIENTS; i++) {
-                HomeKvClient client = connections.get(i % CONNECTIONS);
+                HomeKvClient client = connections.get(i % connections.size());
                 SplittableRandom own = random.split();
-                clients.add(threads.submit(() -> play(client, own, lastValue, operationsPerClient)));
+                clients.add(threads.submit(() -> play(client, own, lastValue, operationsPerClient, keysPerOperation)));
             }
             List<Operation> operations = new ArrayList<>();
             for (Future<List<Operation>> client : clients) {
@@ -256,23 +299,24 @@ class LinearizabilityTest {
     }
 
     private static List<Operation> play(
-            HomeKvClient client, SplittableRandom random, AtomicInteger lastValue, int operations) throws Exception {
+            HomeKvClient client, SplittableRandom random, AtomicInteger lastValue, int operations, int keys)
+            throws Exception {
         List<Operation> done = new ArrayList<>();
         for (int i = 0; i < operations; i++) {
             done.add(
                     switch (random.nextInt(5)) {
-                        case 0, 1 -> set(client, random, lastValue);
-                        case 2 -> del(client, random);
-                        default -> get(client, random);
+                        case 0, 1 -> set(client, random, lastValue, keys);
+                        case 2 -> del(client, random, keys);
+                        default -> get(client, random, keys);
                     });
         }
         return done;
     }
 
-    private static Operation set(HomeKvClient client, SplittableRandom random, AtomicInteger lastValue)
+    private static Operation set(HomeKvClient client, SplittableRandom random, AtomicInteger lastValue, int keys)
             throws Exception {
         Map<Integer, Integer> values = new HashMap<>();
-        for (int key : someKeys(random)) {
+        for (int key : keys == 1 ? List.<Integer>of() : someKeys(random, keys)) {
             values.put(key, random.nextInt(4) == 0 ? null : lastValue.incrementAndGet());
         }
         values.put(random.nextInt(KEYS), lastValue.incrementAndGet()); // Never deletions only: it takes a revision.
@@ -282,8 +326,8 @@ class LinearizabilityTest {
         return timed(() -> client.set(writes), written -> written.revision(), written -> new Wrote(values));
     }
 
-    private static Operation del(HomeKvClient client, SplittableRandom random) throws Exception {
-        Set<Integer> keys = new TreeSet<>(someKeys(random));
+    private static Operation del(HomeKvClient client, SplittableRandom random, int most) throws Exception {
+        Set<Integer> keys = new TreeSet<>(someKeys(random, most));
         List<Bytes> named = keys.stream().map(LinearizabilityTest::key).toList();
         return timed(
                 () -> client.del(named),
@@ -291,8 +335,8 @@ class LinearizabilityTest {
                 written -> new Deleted(keys, written.deleted().getAsLong()));
     }
 
-    private static Operation get(HomeKvClient client, SplittableRandom random) throws Exception {
-        List<Integer> keys = someKeys(random);
+    private static Operation get(HomeKvClient client, SplittableRandom random, int most) throws Exception {
+        List<Integer> keys = someKeys(random, most);
         List<Bytes> named = keys.stream().map(LinearizabilityTest::key).toList();
         return timed(() -> client.get(named), found -> found.revision(), found -> {
             List<Integer> values = new ArrayList<>();
@@ -309,9 +353,9 @@ class LinearizabilityTest {
         return new Operation(calledNanos, answeredNanos, revision.apply(answer), action.apply(answer));
     }
 
-    private static List<Integer> someKeys(SplittableRandom random) {
+    private static List<Integer> someKeys(SplittableRandom random, int most) {
         List<Integer> keys = new ArrayList<>();
-        for (int i = 1 + random.nextInt(KEYS); i > 0; i--) {
+        for (int i = 1 + random.nextInt(most); i > 0; i--) {
             keys.add(random.nextInt(KEYS));
         }
         return keys;
