@@ -9,7 +9,7 @@ import java.nio.ByteBuffer;
  * somebody else's does not wait long. The end has to be forced by who uses this. Closing it closes nothing.
  */
 final class DiskFileOutput extends OutputStream {
-    private static final int FORCE_BYTES = 8 << 20;
+    private static final int FORCE_BYTES = 1 << 20;
 
     private final DiskFile file;
     private int unforcedBytes;
