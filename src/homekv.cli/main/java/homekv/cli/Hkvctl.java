@@ -75,8 +75,8 @@ public final class Hkvctl {
               --                  what follows is a key, a pair or a command, even if it begins with -
               --help, --version
 
-            Where the server keeps its data, the OK of a write ends with sync=always, sync=interval or sync=never: when it
-            is forced to the disk, as homekv --help tells.
+            Where the server keeps its data, the OK of set, del, cas and txn ends with sync=always, sync=interval or
+            sync=never: when it is forced to the disk, as homekv --help tells. It holds for every write of that server.
 
             A pair is split at its first =; an empty value is a value. Bytes that are not UTF-8 and control
             characters are shown, and can be given, as \\xHH (two hexadecimal digits), and so is = within a key

@@ -79,9 +79,10 @@ public final class Homekv {
               --history-bytes N         what it may take of what the store may hold; a quarter of it
               --history-duration TIME   how old it may be: 500ms, 5s, 2m, 0 for none; 5m
 
-            Prints one line when it is ready. Logs go to standard error. SIGTERM and Ctrl-C finish the calls under
-            way and end it with exit code 0, or 1 if writes could no longer be kept. Other exit codes: 1 it cannot serve,
-            or not without losing data, 2 the command line is wrong.
+            Prints one line when it is ready. Logs go to standard error. SIGTERM and Ctrl-C then finish the calls under
+            way and end it with exit code 0, or 1 if writes could no longer be kept; before, they end it at once,
+            and nothing is lost. Other exit codes: 1 it cannot serve, or not without losing data, 2 the command line
+            is wrong.
             """;
 
     private static final Map<String, String> SHORT_FLAGS = Map.of("-h", "--host", "-p", "--port");

@@ -212,7 +212,7 @@ final class Statuses {
 
     static Status snapshotFileFailed(IOException e) {
         return Status.INTERNAL.withDescription(
-                "the snapshot file could not be written: " + e.getMessage() + "; nothing is lost by that");
+                e.getMessage() + "; the log goes on, and nothing is lost by that");
     }
 
     /** The client does not want the answer any more; nobody reads this. */
