@@ -78,9 +78,9 @@ final class DirectoryCheck {
         try (DiskFile file = disk.open(name)) {
             bytes = file.size();
         }
-        Counting counting = new Counting();
+        SnapshotContents contents = new SnapshotContents(lease -> {});
         try {
-            SnapshotHeader header = SnapshotFileReader.load(disk, name, counting);
+            SnapshotHeader header = SnapshotFileReader.load(disk, name, contents);
             requireIdentity(name, header.storeIdentity());
             wholeSnapshotFiles.put(number, header);
             lines.accept(String.format(
@@ -88,37 +88,14 @@ final class DirectoryCheck {
                     "%s: %s, revisions %d to %d, %,d keys, %,d versions, %,d leases, whole",
                     name,
                     WriteAheadLog.megabytes(bytes),
-                    counting.compactRevision,
+                    contents.compactRevision,
                     header.revision(),
-                    counting.keys,
-                    counting.versions,
-                    counting.leases));
+                    contents.keys,
+                    contents.versions,
+                    contents.leases));
         } catch (DataDirectoryException e) {
             damaged = true;
             lines.accept(name + ": " + WriteAheadLog.megabytes(bytes) + ", DAMAGED: " + e.finding());
-        }
-    }
-
-    private static final class Counting implements SnapshotVisitor {
-        long keys;
-        long versions;
-        long leases;
-        long compactRevision;
-
-        @Override
-        public void lease(LeaseLeft lease) {
-            leases++;
-        }
-
-        @Override
-        public void key(Bytes key, List<SavedVersion> newestFirst) {
-            keys += newestFirst.get(0).value() != null ? 1 : 0;
-            versions += newestFirst.size();
-        }
-
-        @Override
-        public void finish(long revision, long firstRevision, long grants) {
-            compactRevision = firstRevision;
         }
     }
 

@@ -1,7 +1,6 @@
 package homekv.storage;
 
 import java.io.IOException;
-import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
@@ -636,103 +635,5 @@ final class Recovery {
                     storeIdentity, historyId, number, source.revision(), sequence, source.grants(), random.getAsLong());
             baseBytes = SnapshotFiles.write(disk, source, header, () -> {}).bytes();
         }
-    }
-
-    // ---- From a backup ----
-
-    /**
-     * Makes a directory of a backup. Its identity comes last, so that one that is not finished is no data directory,
-     * and the log's first record is that of a log that was closed, so that leases have the time left that the backup
-     * says.
-     */
-    static void restore(Disk disk, InputStream backup, Consumer<String> notices, LongSupplier random)
-            throws IOException {
-        if (!disk.lock(false)) {
-            throw inUse(disk);
-        }
-        try (disk) {
-            DirectoryFiles files = DirectoryFiles.of(disk);
-            if (!files.isNew() && !files.isUnfinishedRestore()) {
-                throw new DataDirectoryException(
-                        disk.path("") + " is not empty; a backup is restored into a new or an empty directory");
-            }
-            clear(disk);
-            disk.create(DirectoryFiles.RESTORING).close();
-            disk.forceDirectory();
-            try {
-                restore(disk, backup, random.getAsLong(), notices, random);
-            } catch (Throwable e) {
-                try {
-                    if (!DirectoryFiles.of(disk).hasIdentity()) {
-                        clear(disk);
-                    }
-                } catch (Throwable again) {
-                    e.addSuppressed(again);
-                }
-                throw e;
-            }
-            disk.delete(DirectoryFiles.RESTORING);
-            disk.forceDirectory();
-        }
-    }
-
-    private static void clear(Disk disk) throws IOException {
-        for (String name : DirectoryFiles.of(disk).allOfOurs()) {
-            disk.delete(name);
-        }
-    }
-
-    private static void restore(
-            Disk disk, InputStream backup, long identity, Consumer<String> notices, LongSupplier random)
-            throws IOException {
-        long historyId = random.getAsLong();
-        String name = FileNames.snapshotFile(1);
-        String unfinished = name + FileNames.UNFINISHED;
-        try (DiskFile file = disk.create(unfinished)) {
-            SnapshotFileReader.copy(
-                    backup,
-                    "the backup",
-                    header -> new SnapshotHeader(
-                            identity, historyId, 1, header.revision(), 0, header.grants(), header.salt()),
-                    new DiskFileOutput(file));
-            file.force();
-        } catch (DataDirectoryException e) {
-            throw e.isDamage() ? new DataDirectoryException(e.finding() + "; restore another backup") : e;
-        }
-        disk.rename(unfinished, name);
-        Contents contents = new Contents();
-        SnapshotHeader header = SnapshotFileReader.load(disk, name, contents);
-        try (SegmentWriter segment = SegmentWriter.begin(
-                disk, new SegmentHeader(identity, historyId, 1, 1, random.getAsLong(), Durability.FORCED))) {
-            segment.add(new LogRecord.Closed(contents.leases), 1, 0);
-            segment.flush();
-            segment.force();
-        }
-        DirectoryIdentity.create(disk, identity);
-        notices.accept(String.format(
-                Locale.ROOT,
-                "restored %,d keys at revision %d into %s",
-                contents.keys,
-                header.revision(),
-                disk.path("")));
-    }
-
-    /** Counts live keys, and remembers leases. */
-    static final class Contents implements SnapshotVisitor {
-        final List<LeaseLeft> leases = new ArrayList<>();
-        long keys;
-
-        @Override
-        public void lease(LeaseLeft lease) {
-            leases.add(lease);
-        }
-
-        @Override
-        public void key(Bytes key, List<SavedVersion> newestFirst) {
-            keys += newestFirst.get(0).value() != null ? 1 : 0;
-        }
-
-        @Override
-        public void finish(long revision, long compactRevision, long grants) {}
     }
 }

@@ -251,7 +251,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
      * @throws DataDirectoryException if the directory is not empty, or the backup is not whole
      */
     public static void restore(Path directory, InputStream backup, Consumer<String> notices) throws IOException {
-        Recovery.restore(FileDisk.open(directory), backup, notices, RANDOM);
+        Restore.run(FileDisk.open(directory), backup, notices, RANDOM);
     }
 
     /**

@@ -646,7 +646,7 @@ class RecoveryTest {
     }
 
     private void restore(SimulatedDisk disk, byte[] backup) throws IOException {
-        Recovery.restore(disk, new ByteArrayInputStream(backup), notices::add, random::nextLong);
+        Restore.run(disk, new ByteArrayInputStream(backup), notices::add, random::nextLong);
     }
 
     @Test
