@@ -87,7 +87,7 @@ final class DirectoryCheck {
                     Locale.ROOT,
                     "%s: %s, revisions %d to %d, %,d keys, %,d versions, %,d leases, whole",
                     name,
-                    WriteAheadLog.megabytes(bytes),
+                    Notices.megabytes(bytes),
                     contents.compactRevision,
                     header.revision(),
                     contents.keys,
@@ -95,7 +95,7 @@ final class DirectoryCheck {
                     contents.leases));
         } catch (DataDirectoryException e) {
             damaged = true;
-            lines.accept(name + ": " + WriteAheadLog.megabytes(bytes) + ", DAMAGED: " + e.finding());
+            lines.accept(name + ": " + Notices.megabytes(bytes) + ", DAMAGED: " + e.finding());
         }
     }
 

@@ -66,7 +66,7 @@ final class FreeSpace {
             isUnknown = false;
         } catch (IOException e) {
             if (!isUnknown) {
-                notices.accept("how much of the disk is free cannot be found out: " + WriteAheadLog.reason(e)
+                notices.accept("how much of the disk is free cannot be found out: " + Notices.reason(e)
                         + "; it is tried again");
                 isUnknown = true;
             }
@@ -74,11 +74,11 @@ final class FreeSpace {
         }
         boolean isShort = freeBytes < wantedBytes;
         if (isShort && !wasShort) {
-            notices.accept(disk.path("") + ": " + WriteAheadLog.megabytes(freeBytes)
-                    + " of the disk are free, less than the " + WriteAheadLog.megabytes(wantedBytes)
+            notices.accept(disk.path("") + ": " + Notices.megabytes(freeBytes)
+                    + " of the disk are free, less than the " + Notices.megabytes(wantedBytes)
                     + " that have to be; writes are refused until there is room again");
         } else if (wasShort && !isShort) {
-            notices.accept(disk.path("") + ": " + WriteAheadLog.megabytes(freeBytes)
+            notices.accept(disk.path("") + ": " + Notices.megabytes(freeBytes)
                     + " of the disk are free again; writes are taken");
         }
         return isShort;
@@ -94,7 +94,7 @@ final class FreeSpace {
         if (wantedBytes > 0) {
             long free = disk.freeBytes();
             if (free < wantedBytes / NOTHING_LOGGED_PART) {
-                throw new IOException("only " + WriteAheadLog.megabytes(free) + " of the disk are free");
+                throw new IOException("only " + Notices.megabytes(free) + " of the disk are free");
             }
         }
     }

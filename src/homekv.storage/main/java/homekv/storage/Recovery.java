@@ -137,7 +137,7 @@ final class Recovery {
         } catch (OutOfMemoryError e) {
             recovery.forget();
             throw new DataDirectoryException(disk.path("") + " holds more than fits the heap of "
-                    + WriteAheadLog.megabytes(Runtime.getRuntime().maxMemory()) + "; start with a larger one");
+                    + Notices.megabytes(Runtime.getRuntime().maxMemory()) + "; start with a larger one");
         } finally {
             if (!done) {
                 recovery.forget();
@@ -401,9 +401,9 @@ final class Recovery {
             notices.accept(String.format(
                     Locale.ROOT,
                     "recovering: %s of log read, at %s of %s in %s, revision %d",
-                    WriteAheadLog.megabytes(logBytes + reader.offset()),
-                    WriteAheadLog.megabytes(reader.offset()),
-                    WriteAheadLog.megabytes(reader.size()),
+                    Notices.megabytes(logBytes + reader.offset()),
+                    Notices.megabytes(reader.offset()),
+                    Notices.megabytes(reader.size()),
                     name,
                     store.revision()));
         }
@@ -505,8 +505,8 @@ final class Recovery {
                 "recovered %,d keys at revision %d: %s and %s of log in %.1f s (%.0f MB/s, %,.0f keys/s)",
                 counters.keys(),
                 store.revision(),
-                baseName == null ? "no snapshot file" : baseName + " (" + WriteAheadLog.megabytes(baseBytes) + ")",
-                WriteAheadLog.megabytes(logBytes),
+                baseName == null ? "no snapshot file" : baseName + " (" + Notices.megabytes(baseBytes) + ")",
+                Notices.megabytes(logBytes),
                 seconds,
                 (baseBytes + logBytes) / 1e6 / seconds,
                 counters.keys() / seconds));

@@ -100,15 +100,19 @@ final class SnapshotFileSchedule {
         wanted = waiting;
     }
 
-    /** Whether the disk is short of room; has a file written that frees some, where it would. */
-    void tellSpace(boolean isShort) {
-        boolean wasShort = isShortOfSpace;
-        isShortOfSpace = isShort;
-        if (isShort && (!wasShort || nanoClock.getAsLong() - triedNanos >= FREEING_PAUSE_NANOS)) {
-            // A snapshot file takes the place of the log and of the last one, and has no more bytes than the store.
-            // Only if it is sure to end well: it takes room before it gives any back.
-            long mostBytes = store.counters().heldBytes();
-            freesSpace = logBytes + lastBytes > mostBytes && freeSpace.isRoomFor(mostBytes);
+    /** Looks how much of the disk is free; has a file written that frees some, where that is little and it would. */
+    void lookAtFreeSpace() {
+        try {
+            boolean wasShort = isShortOfSpace;
+            isShortOfSpace = freeSpace.look();
+            if (isShortOfSpace && (!wasShort || nanoClock.getAsLong() - triedNanos >= FREEING_PAUSE_NANOS)) {
+                // A snapshot file takes the place of the log and of the last one, and has no more bytes than the store.
+                // Only if it is sure to end well: it takes room before it gives any back.
+                long mostBytes = store.counters().heldBytes();
+                freesSpace = logBytes + lastBytes > mostBytes && freeSpace.isRoomFor(mostBytes);
+            }
+        } catch (OutOfMemoryError e) {
+            return; // It is looked at again soon.
         }
     }
 
@@ -272,7 +276,7 @@ final class SnapshotFileSchedule {
                     ended.written.name(),
                     ended.written.keys(),
                     ended.written.revision(),
-                    WriteAheadLog.megabytes(ended.written.bytes())));
+                    Notices.megabytes(ended.written.bytes())));
         } catch (OutOfMemoryError e) {
             return; // A line that is not read is nothing to stop for.
         }
@@ -281,7 +285,7 @@ final class SnapshotFileSchedule {
     private void tellNone(Throwable e) {
         Throwable told = e;
         try {
-            String line = "no snapshot file could be written: " + WriteAheadLog.reason(e);
+            String line = "no snapshot file could be written: " + Notices.reason(e);
             told = new IOException(line, e);
             if (!abandoned) {
                 notices.accept(line + "; the log goes on, and another one is tried later");

@@ -62,7 +62,7 @@ final class SnapshotFiles {
             }
             disk.forceDirectory();
         } catch (IOException e) {
-            notices.accept("a file that is needed no more could not be deleted: " + WriteAheadLog.reason(e)
+            notices.accept("a file that is needed no more could not be deleted: " + Notices.reason(e)
                     + "; it is tried again with the next snapshot file");
         }
     }

@@ -3,11 +3,9 @@ package homekv.storage;
 import homekv.storage.SubmissionQueue.Waiting;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.locks.LockSupport;
@@ -47,8 +45,7 @@ import java.util.function.LongSupplier;
  * group commit; C. Mohan et al., "ARIES" (1992), for the log.
  */
 /*
- * For maintainers. Only the log's own thread touches the segment's channel, since an interrupt of any other thread
- * would close it. What is written below with "the log's own" belongs to that thread, and needs no lock.
+ * For maintainers. What is written below with "the log's own" belongs to the log's own thread, and needs no lock.
  *
  * A group, and what a failure after each step means:
  *
@@ -77,15 +74,13 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     private final MvccStore store;
     private final LogOptions options;
     private final Consumer<String> notices;
-    private final LongSupplier nanoClock;
-    private final LongSupplier random;
-    private final long storeIdentity;
     private final boolean inBackground;
     private final FreeSpace freeSpace;
 
     private final Thread logThread;
     private final SubmissionQueue queue;
     private final SnapshotFileSchedule snapshotFiles;
+    private final LogWriter writer;
 
     // ---- The log's own ----
 
@@ -95,25 +90,10 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     /** Whether some of the group may be on the disk. */
     private boolean appending;
 
-    private SegmentWriter segment;
-    private long segmentNumber;
-
-    /** The numbers of the newest records: before the segment, of all, of those appended, and of those forced. */
-    private long sequenceBeforeSegment;
-
-    private long sequence;
-    private long appendedSequence;
-    private long forcedSequence;
-
-    /** When what has been appended and not forced has to be forced, if there is such a time. */
-    private long forceDueNanos;
-
     // ---- The end ----
 
     private volatile String failure;
-    private final ReentrantLock failureLock = new ReentrantLock();
-    private final List<Runnable> failureActions = new ArrayList<>();
-    private boolean failureTold;
+    private final FailureActions failureActions;
     private final ReentrantLock closeLock = new ReentrantLock();
     private boolean closed;
 
@@ -152,7 +132,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             throws IOException {
         Objects.requireNonNull(limits);
         Objects.requireNonNull(options);
-        Consumer<String> oneAtATime = oneAtATime(notices);
+        Consumer<String> oneAtATime = Notices.oneAtATime(notices);
         if (!disk.lock(false)) {
             throw Recovery.inUse(disk); // It has nothing that would have to be closed.
         }
@@ -177,18 +157,6 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    private static Consumer<String> oneAtATime(Consumer<String> notices) {
-        ReentrantLock lock = new ReentrantLock();
-        return line -> {
-            lock.lock();
-            try {
-                notices.accept(line);
-            } finally {
-                lock.unlock();
-            }
-        };
-    }
-
     private WriteAheadLog(
             Disk disk,
             Recovery.Recovered recovered,
@@ -202,20 +170,15 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         this.store = recovered.store();
         this.options = options;
         this.notices = notices;
-        this.nanoClock = nanoClock;
-        this.random = random;
         this.inBackground = inBackground;
-        storeIdentity = recovered.storeIdentity();
-        sequence = recovered.sequence();
-        appendedSequence = sequence;
-        forcedSequence = sequence;
+        failureActions = new FailureActions(notices);
         freeSpace = new FreeSpace(disk, options.minFreeBytes(), nanoClock, notices);
         logThread =
                 inBackground ? Thread.ofPlatform().daemon().name("homekv-log").unstarted(this::run) : null;
         queue = new SubmissionQueue(logThread);
         snapshotFiles =
                 new SnapshotFileSchedule(disk, recovered, options, notices, nanoClock, random, freeSpace, logThread);
-        beginSegment(recovered.nextSegment());
+        writer = new LogWriter(disk, recovered, options, nanoClock, random);
     }
 
     private void start() throws IOException {
@@ -223,7 +186,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
             try {
                 logThread.start();
             } catch (Throwable e) {
-                segment.close();
+                writer.close();
                 throw e;
             }
         }
@@ -337,16 +300,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     @Override
     public void onFailure(Runnable action) {
-        failureLock.lock();
-        try {
-            if (!failureTold) {
-                failureActions.add(action);
-                return;
-            }
-        } finally {
-            failureLock.unlock();
-        }
-        action.run();
+        failureActions.add(action);
     }
 
     // ---- The log's own thread ----
@@ -380,7 +334,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
 
     /** Until somebody submits, closes, or has written a snapshot file, or until something is due. */
     private void sleep() {
-        long waitNanos = Math.min(untilForceNanos(), snapshotFiles.untilDueNanos(sequence));
+        long waitNanos = Math.min(writer.untilForceNanos(), snapshotFiles.untilDueNanos(writer.sequence()));
         boolean nothingToDo = queue.isEmpty() && !snapshotFiles.isDone();
         if (nothingToDo && waitNanos == Long.MAX_VALUE) {
             LockSupport.park(this);
@@ -392,13 +346,19 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
     // ---- A group ----
 
     private void runGroup() throws IOException {
-        lookAtFreeSpace();
+        snapshotFiles.lookAtFreeSpace();
         store.turn.lock();
         try {
             stageGroup();
-            if (segment.bufferedBytes() > 0) {
+            long bytes = writer.bufferedBytes();
+            if (bytes > 0) {
                 appending = true;
-                append();
+                writer.append();
+                snapshotFiles.logged(bytes);
+                freeSpace.logged(bytes);
+                if (options.durability() == Durability.FORCED) {
+                    writer.force();
+                }
             }
             store.commit(staged);
         } catch (Throwable e) {
@@ -416,18 +376,10 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         Reclaimer.letOthersWrite(store.turn);
     }
 
-    private void lookAtFreeSpace() {
-        try {
-            snapshotFiles.tellSpace(freeSpace.look());
-        } catch (OutOfMemoryError e) {
-            return; // It is looked at again soon.
-        }
-    }
-
     private void stageGroup() {
         int answerParts = 0;
         while (group.size() < GROUP_COMMANDS
-                && segment.bufferedBytes() < GROUP_BYTES
+                && writer.bufferedBytes() < GROUP_BYTES
                 && answerParts < GROUP_ANSWER_PARTS) {
             Waiting waiting = queue.take();
             if (waiting == null) {
@@ -470,8 +422,7 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         try {
             LogRecord record = one.record();
             if (record != null) {
-                segment.add(record, sequence + 1, forcedSequence);
-                sequence++;
+                writer.add(record);
                 waiting.logged = true;
             }
             waiting.answer = one.result();
@@ -484,80 +435,34 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         return one.answerParts();
     }
 
-    private void append() throws IOException {
-        long bytes = segment.bufferedBytes();
-        if (forcedSequence == appendedSequence) {
-            forceDueNanos = nanoClock.getAsLong() + options.forceIntervalMillis() * 1_000_000;
-        }
-        segment.flush();
-        appendedSequence = sequence;
-        snapshotFiles.logged(bytes);
-        freeSpace.logged(bytes);
-        if (options.durability() == Durability.FORCED) {
-            force();
-        }
-    }
-
-    private void force() throws IOException {
-        segment.force();
-        forcedSequence = appendedSequence;
-    }
-
-    // ---- Segments ----
-
-    private void beginSegment(long number) throws IOException {
-        segment = SegmentWriter.begin(
-                disk,
-                new SegmentHeader(
-                        storeIdentity, store.id(), number, sequence + 1, random.getAsLong(), options.durability()));
-        segmentNumber = number;
-        sequenceBeforeSegment = sequence;
-    }
-
-    /** Begins the next segment, after this one has been forced whole. */
-    private void endSegment() throws IOException {
-        if (forcedSequence < appendedSequence) {
-            force();
-        }
-        segment.close();
-        beginSegment(segmentNumber + 1);
-    }
-
-    private long untilForceNanos() {
-        return options.durability() == Durability.INTERVAL && forcedSequence < appendedSequence
-                ? Math.max(0, forceDueNanos - nanoClock.getAsLong())
-                : Long.MAX_VALUE;
-    }
+    // ---- Between two groups ----
 
     private void doWhatIsDue() throws IOException {
-        if (untilForceNanos() == 0) {
-            force();
+        if (writer.untilForceNanos() == 0) {
+            writer.force();
         }
         if (snapshotFiles.isDone()) {
             snapshotFiles.end();
         }
-        if (segment.size() >= options.segmentBytes() && sequence > sequenceBeforeSegment) {
-            endSegment();
+        if (writer.isSegmentFull()) {
+            writer.endSegment();
         }
-        if (inBackground && !queue.isClosing() && snapshotFiles.untilDueNanos(sequence) == 0) {
+        if (inBackground && !queue.isClosing() && snapshotFiles.untilDueNanos(writer.sequence()) == 0) {
             beginSnapshotFile();
         }
     }
 
     private void beginSnapshotFile() throws IOException {
-        if (snapshotFiles.answerWithLast(sequence)) {
-            return;
+        if (!snapshotFiles.answerWithLast(writer.sequence())) {
+            writer.endSegment();
+            snapshotFiles.begin(writer.segmentNumber(), writer.sequence());
         }
-        if (sequence > sequenceBeforeSegment) {
-            endSegment();
-        }
-        snapshotFiles.begin(segmentNumber, sequence);
     }
 
     /** Where the log has no threads: writes the snapshot file that is due, step by step; false: none is. */
     boolean runSnapshotFile() {
         try {
-            if (failure == null && snapshotFiles.untilDueNanos(sequence) == 0) {
+            if (failure == null && snapshotFiles.untilDueNanos(writer.sequence()) == 0) {
                 beginSnapshotFile();
                 doWhatIsDue();
                 return true;
@@ -589,22 +494,20 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         store.close(); // From here on no lease is kept alive, so that the times that follow are the last ones (D9).
         store.turn.lock();
         try {
-            segment.add(new LogRecord.Closed(store.leasesLeft()), sequence + 1, forcedSequence);
+            writer.add(new LogRecord.Closed(store.leasesLeft()));
         } finally {
             store.turn.unlock();
         }
-        sequence++;
-        segment.flush();
-        appendedSequence = sequence;
-        force();
-        segment.close();
+        writer.append();
+        writer.force();
+        writer.close();
     }
 
     /** Nothing is allocated before everybody who waits has been told. */
     private void fail(Throwable e) {
         String reason;
         try {
-            reason = reason(e);
+            reason = Notices.reason(e);
         } catch (OutOfMemoryError again) {
             reason = "out of memory";
         }
@@ -624,9 +527,9 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
         queue.end();
         snapshotFiles.tellEnded();
-        tellFailure();
+        failureActions.run();
         try {
-            closeSegment(e);
+            closeWriter(e);
             notices.accept("the log has stopped: " + reason
                     + "; no writes are taken any more, reads go on; mend the cause and start again");
         } catch (OutOfMemoryError again) {
@@ -634,49 +537,12 @@ public final class WriteAheadLog implements CommandLog, AutoCloseable {
         }
     }
 
-    private void closeSegment(Throwable e) {
+    private void closeWriter(Throwable e) {
         try {
-            segment.close();
+            writer.close();
         } catch (IOException again) {
             e.addSuppressed(again);
         }
-    }
-
-    /** Whatever one of them throws, the others are run. */
-    private void tellFailure() {
-        failureLock.lock();
-        try {
-            failureTold = true; // From here on nothing is added.
-        } finally {
-            failureLock.unlock();
-        }
-        for (int i = 0; i < failureActions.size(); i++) {
-            try {
-                failureActions.get(i).run();
-            } catch (Throwable e) {
-                tellActionFailed(e);
-            }
-        }
-    }
-
-    private void tellActionFailed(Throwable e) {
-        try {
-            notices.accept("what was to be done when the log stops has failed: " + e);
-        } catch (OutOfMemoryError again) {
-            return; // A line that is not read is no reason to leave the others untold.
-        }
-    }
-
-    /** One line for a user. */
-    static String reason(Throwable e) {
-        String message = e instanceof IOException || e instanceof UncheckedIOException ? e.getMessage() : e.toString();
-        return (message == null ? e.toString() : message).replaceAll("\\s*\\R\\s*", " ");
-    }
-
-    static String megabytes(long bytes) {
-        return bytes < 10_000_000
-                ? String.format(Locale.ROOT, "%.3f MB", bytes / 1e6)
-                : String.format(Locale.ROOT, "%,d MB", bytes / 1_000_000);
     }
 
     /**
