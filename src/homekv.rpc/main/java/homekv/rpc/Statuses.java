@@ -211,8 +211,7 @@ final class Statuses {
     }
 
     static Status snapshotFileFailed(IOException e) {
-        return Status.INTERNAL.withDescription(
-                e.getMessage() + "; the log goes on, and nothing is lost by that");
+        return Status.INTERNAL.withDescription(e.getMessage() + "; the log goes on, and nothing is lost by that");
     }
 
     /** The client does not want the answer any more; nobody reads this. */

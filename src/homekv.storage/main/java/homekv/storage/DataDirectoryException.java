@@ -44,6 +44,13 @@ public final class DataDirectoryException extends IOException {
                 cause);
     }
 
+    /** Damage with nothing whole in front of it. */
+    static DataDirectoryException nothingGood(DataDirectoryException damage) {
+        return new DataDirectoryException(damage.finding()
+                + "; there is no whole snapshot file, and the log does not begin with segment 1, so there is nothing"
+                + " to recover to: restore a backup into an empty directory");
+    }
+
     /** Whether bytes are damaged or files missing, so that recovering to the last good record can help. */
     public boolean isDamage() {
         return damage;

@@ -212,7 +212,9 @@ final class DirectoryCheck {
             first = first != null ? first : why;
         }
         damaged = true;
-        lines.accept("would not open: " + first.getMessage());
+        boolean nothingGood = wholeSnapshotFiles.isEmpty() && !files.segments().contains(1L);
+        lines.accept(
+                "would not open: " + (nothingGood ? DataDirectoryException.nothingGood(first) : first).getMessage());
         return false;
     }
 

@@ -235,26 +235,36 @@ final class Recovery {
 
     /** Loads the newest snapshot file that is whole and behind which the log is; none where the log begins with 1. */
     private void loadWhole(long last, long historyId) throws IOException {
-        DataDirectoryException first = null;
+        List<DataDirectoryException> passed = new ArrayList<>();
+        boolean someMayBeWhole = false;
         for (long number : files.snapshotFilesNewestFirst()) {
+            boolean loading = false;
             try {
                 requireSegments(number, last);
+                loading = true;
                 load(number, historyId);
+                tell(passed, "going back to " + baseName);
                 return;
             } catch (DataDirectoryException e) {
-                first = first != null ? first : e;
                 if (!e.isDamage()) {
                     throw e;
                 }
-                notices.accept(e.finding() + "; looking for an older snapshot file");
+                someMayBeWhole |= !loading;
+                passed.add(e);
             }
         }
         try {
             requireSegments(1, last);
         } catch (DataDirectoryException e) {
-            throw first != null ? first : e;
+            DataDirectoryException first = passed.isEmpty() ? e : passed.get(0);
+            throw someMayBeWhole || files.segments().contains(1L) ? first : DataDirectoryException.nothingGood(first);
         }
         begin(historyId);
+        tell(passed, "going back to the beginning of the log");
+    }
+
+    private void tell(List<DataDirectoryException> passed, String what) {
+        passed.forEach(each -> notices.accept(each.finding() + "; " + what));
     }
 
     private void requireSegments(long from, long last) throws DataDirectoryException {
@@ -536,9 +546,7 @@ final class Recovery {
             }
         }
         if (base == 0 && !files.segments().contains(1L)) {
-            throw new DataDirectoryException(damage.finding()
-                    + "; there is no whole snapshot file, and the log does not begin with segment 1, so there is"
-                    + " nothing to recover to: restore a backup into an empty directory");
+            throw DataDirectoryException.nothingGood(damage);
         }
         long number = replayGood();
         for (long each : files.segments()) {

@@ -139,12 +139,9 @@ final class SnapshotFileSchedule {
 
     /** Writes a snapshot file, in a thread of its own where the log has threads. */
     private final class Task implements Runnable {
-        private static final int FREE_SPACE_BLOCKS = 32;
-
         final SnapshotSource source;
         final SnapshotHeader header;
         final long logBytes;
-        private int blocks;
         SnapshotFileInfo written;
         Throwable failure;
 
@@ -175,12 +172,10 @@ final class SnapshotFileSchedule {
             if (abandoned) {
                 throw new CancellationException("the log is being closed");
             }
-            if (blocks++ % FREE_SPACE_BLOCKS == 0) {
-                try {
-                    freeSpace.requireSome();
-                } catch (IOException e) {
-                    throw new UncheckedIOException(e);
-                }
+            try {
+                freeSpace.requireSome();
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
             }
         }
     }

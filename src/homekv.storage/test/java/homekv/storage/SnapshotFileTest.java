@@ -345,7 +345,7 @@ class SnapshotFileTest {
             }
             out.write(77);
         }
-        assertEquals(2, disk.operations(SimulatedDisk.Operation.FORCE));
+        assertEquals(20, disk.operations(SimulatedDisk.Operation.FORCE));
         byte[] written = disk.files().get("x.tmp");
         assertArrayEquals(bytes, Arrays.copyOf(written, bytes.length));
         assertEquals(77, written[bytes.length]);
