@@ -139,11 +139,14 @@ final class SnapshotFileSchedule {
 
     /** Writes a snapshot file, in a thread of its own where the log has threads. */
     private final class Task implements Runnable {
+        private static final long MAX_PAUSE_NANOS = 5_000_000;
+
         final SnapshotSource source;
         final SnapshotHeader header;
         final long logBytes;
         SnapshotFileInfo written;
         Throwable failure;
+        private long wentOnNanos = System.nanoTime();
 
         /** Written last. */
         volatile boolean done;
@@ -176,6 +179,11 @@ final class SnapshotFileSchedule {
                 freeSpace.requireSome();
             } catch (IOException e) {
                 throw new UncheckedIOException(e);
+            }
+            if (logThread != null) {
+                // As long as the block took: who reads and writes meanwhile never waits for a processor for long.
+                LockSupport.parkNanos(Math.min(MAX_PAUSE_NANOS, System.nanoTime() - wentOnNanos));
+                wentOnNanos = System.nanoTime();
             }
         }
     }
