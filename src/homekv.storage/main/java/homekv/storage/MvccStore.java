@@ -643,7 +643,7 @@ public final class MvccStore implements AutoCloseable {
 
     /**
      * Writes a snapshot file of the store as it is now to a stream, from which another store can be begun
-     * ({@code WriteAheadLog.restore}). Any thread; blocks it until all is written. Reads and writes go on meanwhile;
+     * ({@link WriteAheadLog#restore}). Any thread; blocks it until all is written. Reads and writes go on meanwhile;
      * versions that the file needs are kept until then, within the limits that every {@link Snapshot} has.
      *
      * @throws IOException what the stream throws

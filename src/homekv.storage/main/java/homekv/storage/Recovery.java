@@ -12,7 +12,9 @@ import java.util.function.LongSupplier;
  * Makes the store of what a data directory holds, and leaves the directory such that the log can go on. In the thread
  * that opens the log, before anybody else knows the store.
  *
- * <p>Reads every byte once, at the speed of the disk or of the heap, with a buffer of a few MiB beside the store.
+ * <p>Reads every byte once, with a buffer of a few MiB beside the store; the last segment twice if its records were not
+ * promised to be forced, and its end again to write it anew. A snapshot file at the speed of the disk; the log at that of
+ * the store, two searches of its map for a new key.
  */
 /*
  * The store is the newest whole snapshot file and the segments from its number on. Nothing in the directory is changed
@@ -78,7 +80,6 @@ final class Recovery {
     private long baseSequence;
     private long sequence;
     private long logBytes;
-    private long logBytesBefore;
     private long progressNanos;
 
     /** What the log was closed with, if nothing follows it. */

@@ -7,6 +7,8 @@
  * {@snippet class="homekv.storage.EmbeddedExample" region="program"}
  *
  * <p>{@link MvccStore} is the store and how it is read, {@link CommandLog} how it is changed, {@link Limits} every bound.
+ * {@link MemoryCommandLog} keeps nothing; {@link WriteAheadLog} keeps the store in a directory, as safely as
+ * {@link LogOptions} ask, and has it there again when the directory is opened the next time.
  *
  * <ul>
  *   <li>Keys and values are {@link Bytes}; several keys in order are a {@link Range}; a key with its value and its
@@ -19,6 +21,6 @@
  * </ul>
  *
  * <p>An expected refusal is a {@link Result}; an exception says that the environment failed, that the store has been
- * closed, or that something is no longer kept. Nothing here accepts null, unless it says so, or writes to a log.
+ * closed, or that something is no longer kept. Nothing here accepts null, unless it says so, or prints anything.
  */
 package homekv.storage;
