@@ -74,21 +74,21 @@ final class Restore {
         long historyId = random.getAsLong();
         String name = FileNames.snapshotFile(1);
         String unfinished = name + FileNames.UNFINISHED;
+        List<LeaseLeft> leases = new ArrayList<>();
+        SnapshotContents contents = new SnapshotContents(leases::add);
+        SnapshotHeader header;
         try (DiskFile file = disk.create(unfinished)) {
-            SnapshotFileReader.copy(
+            header = SnapshotFileReader.copy(
                     backup,
                     "the backup",
-                    header -> new SnapshotHeader(
-                            identity, historyId, 1, header.revision(), 0, header.grants(), header.salt()),
+                    read -> new SnapshotHeader(identity, historyId, 1, read.revision(), 0, read.grants(), read.salt()),
+                    contents,
                     new DiskFileOutput(file));
             file.force();
         } catch (DataDirectoryException e) {
             throw e.isDamage() ? new DataDirectoryException(e.finding() + "; restore another backup") : e;
         }
         disk.rename(unfinished, name);
-        List<LeaseLeft> leases = new ArrayList<>();
-        SnapshotContents contents = new SnapshotContents(leases::add);
-        SnapshotHeader header = SnapshotFileReader.load(disk, name, contents);
         try (SegmentWriter segment = SegmentWriter.begin(
                 disk, new SegmentHeader(identity, historyId, 1, 1, random.getAsLong(), Durability.FORCED))) {
             segment.add(new LogRecord.Closed(leases), 1, 0);

@@ -91,12 +91,18 @@ final class SnapshotFileReader {
      *
      * @param path what to call it in messages
      * @param changed makes the header of the copy, with the same salt, revision and grants
+     * @param visitor null: nobody is told
      * @return the header of the copy
      * @throws DataDirectoryException if anything in it is not as it was written
      */
-    static SnapshotHeader copy(InputStream in, String path, UnaryOperator<SnapshotHeader> changed, OutputStream out)
+    static SnapshotHeader copy(
+            InputStream in,
+            String path,
+            UnaryOperator<SnapshotHeader> changed,
+            SnapshotVisitor visitor,
+            OutputStream out)
             throws IOException {
-        SnapshotFileReader reader = new SnapshotFileReader(in, path, null, out);
+        SnapshotFileReader reader = new SnapshotFileReader(in, path, visitor, out);
         SnapshotHeader header = changed.apply(reader.readHeader());
         if (header.salt() != reader.header.salt()
                 || header.revision() != reader.header.revision()

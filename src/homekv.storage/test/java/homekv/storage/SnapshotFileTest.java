@@ -279,6 +279,7 @@ class SnapshotFileTest {
                     new ByteArrayInputStream(backup.bytes),
                     "backup",
                     old -> new SnapshotHeader(identity, 2, NUMBER, old.revision(), 0, old.grants(), old.salt()),
+                    null,
                     out);
             Recorder read = new Recorder();
             SnapshotHeader header = load(random, out.toByteArray(), read);
@@ -292,7 +293,11 @@ class SnapshotFileTest {
             assertThrows(
                     DataDirectoryException.class,
                     () -> SnapshotFileReader.copy(
-                            new ByteArrayInputStream(damaged), "backup", old -> old, new ByteArrayOutputStream()));
+                            new ByteArrayInputStream(damaged),
+                            "backup",
+                            old -> old,
+                            null,
+                            new ByteArrayOutputStream()));
             assertThrows(
                     DataDirectoryException.class,
                     () -> SnapshotFileReader.load(new ByteArrayInputStream(damaged), "backup", null));
