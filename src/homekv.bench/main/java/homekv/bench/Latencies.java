@@ -40,14 +40,13 @@ final class Latencies {
                 : nanos < 1_000_000 ? "%.0f µs".formatted(nanos / 1e3) : "%.2f ms".formatted(nanos / 1e6);
     }
 
-    /** The cells of a table: p50, p99, p99.9 and the highest. */
-    String row() {
-        return text(percentile(50)) + " | " + text(percentile(99)) + " | " + text(percentile(99.9)) + " | "
-                + text(percentile(100));
+    /** A percentile for a report. */
+    Report.Value value(double percent) {
+        return Report.Value.of(percentile(percent), "ns");
     }
 
-    @Override
-    public String toString() {
-        return "p50 " + text(percentile(50)) + ", p99 " + text(percentile(99));
+    /** For a report: p50, p99, p99.9 and the highest. */
+    Report.Value[] values() {
+        return new Report.Value[] {value(50), value(99), value(99.9), value(100)};
     }
 }
