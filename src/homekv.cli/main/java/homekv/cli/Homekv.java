@@ -353,7 +353,7 @@ public final class Homekv {
     }
 
     private static Limits limits(Arguments arguments) throws UsageException {
-        Limits limits = Limits.defaults().withHeapRegionBytes(heapRegionBytes());
+        Limits limits = Limits.defaults().withHeapRegionBytes(heapRegionBytes()).withCompactHeaders(compactHeaders());
         for (Limit limit : SET_BY_FLAGS) {
             long value = arguments.number(HomeKvServer.flag(limit), limits.get(limit), limit.min(), limit.max());
             limits = limits.with(limit, value);
@@ -374,5 +374,15 @@ public final class Homekv {
         HotSpotDiagnosticMXBean jvm = ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
         boolean g1 = Boolean.parseBoolean(jvm.getVMOption("UseG1GC").getValue());
         return g1 ? Integer.parseInt(jvm.getVMOption("G1HeapRegionSize").getValue()) : 0;
+    }
+
+    private static boolean compactHeaders() {
+        HotSpotDiagnosticMXBean jvm = ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+        try {
+            return Boolean.parseBoolean(
+                    jvm.getVMOption("UseCompactObjectHeaders").getValue());
+        } catch (IllegalArgumentException e) {
+            return false; // This JVM is older than they are.
+        }
     }
 }

@@ -3,18 +3,17 @@ package homekv.storage;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.ConcurrentSkipListMap;
 
 /**
  * Decides whether there is room for a command (S9). In the writer's turn, before the command is ordered, since the answer
  * depends on which snapshots are open and what a command does must not.
  */
 final class Admission {
-    private final ConcurrentSkipListMap<Bytes, VersionChain> chains;
+    private final Chains chains;
     private final Reclaimer reclaimer;
     private final Limits limits;
 
-    Admission(ConcurrentSkipListMap<Bytes, VersionChain> chains, Reclaimer reclaimer, Limits limits) {
+    Admission(Chains chains, Reclaimer reclaimer, Limits limits) {
         this.chains = chains;
         this.reclaimer = reclaimer;
         this.limits = limits;
@@ -23,7 +22,7 @@ final class Admission {
     /** Why there is no room for this command now, or null if there is. Nothing may be staged. */
     Result.Refused admit(Command command) {
         Need need = need(command);
-        return !need.puts || reclaimer.heldBytes() + need.bytes() <= limits.memoryBytes()
+        return !need.puts || reclaimer.chargedBytes() + need.bytes() <= limits.memoryBytes()
                 ? null
                 : switch (command) {
                     case Command.Set set -> admit(need, growth(Batch.lastWrites(set.writes())));
@@ -38,7 +37,7 @@ final class Admission {
     /** Whether there is room for the command beside what others that are staged may add, as far as can be seen quickly. */
     boolean fits(Command command, long stagedBytes) {
         Need need = need(command);
-        return !need.puts || reclaimer.heldBytes() + stagedBytes + need.bytes() <= limits.memoryBytes();
+        return !need.puts || reclaimer.chargedBytes() + stagedBytes + need.bytes() <= limits.memoryBytes();
     }
 
     /** The most that a command may add to the account. */
@@ -47,8 +46,8 @@ final class Admission {
     }
 
     /** What a command that has been staged adds to the account for so many keys that it deletes. */
-    static long deletionBytes(int deletedKeys) {
-        return deletedKeys == 0 ? 0 : Reclaimer.DELETION_BYTES * deletedKeys + Footprint.commitBytes(deletedKeys);
+    long deletionBytes(int deletedKeys) {
+        return deletedKeys == 0 ? 0 : reclaimer.deletionBytes() * deletedKeys + reclaimer.commitBytes(deletedKeys);
     }
 
     private Need need(Command command) {
@@ -61,8 +60,8 @@ final class Admission {
                 need.puts = true;
             }
             case Command.Del del ->
-                need.bytes = Reclaimer.DELETION_BYTES * del.keys().size();
-            case Command.Revoke revoke -> need.bytes = Reclaimer.DELETION_BYTES * revoke.maxKeys();
+                need.bytes = reclaimer.deletionBytes() * del.keys().size();
+            case Command.Revoke revoke -> need.bytes = reclaimer.deletionBytes() * revoke.maxKeys();
             case Command.Compact compact -> {}
         }
         return need;
@@ -107,12 +106,12 @@ final class Admission {
         }
 
         private void addDelete() {
-            bytes += Reclaimer.DELETION_BYTES;
+            bytes += reclaimer.deletionBytes();
             changes++;
         }
 
         long bytes() {
-            return bytes + Footprint.commitBytes((int) Math.min(changes, Integer.MAX_VALUE));
+            return bytes + reclaimer.commitBytes((int) Math.min(changes, Integer.MAX_VALUE));
         }
     }
 
@@ -200,7 +199,7 @@ final class Admission {
     }
 
     private Version newest(Bytes key) {
-        VersionChain chain = chains.get(key);
+        VersionChain chain = chains.find(key);
         return chain == null ? null : chain.newest;
     }
 }

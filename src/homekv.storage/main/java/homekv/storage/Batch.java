@@ -1,6 +1,5 @@
 package homekv.storage;
 
-import java.lang.invoke.VarHandle;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -9,7 +8,6 @@ import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.function.LongSupplier;
 
 /**
@@ -38,8 +36,10 @@ final class Batch {
     /** What an answered entry takes beside its key and its value. */
     private static final int ENTRY_OVERHEAD_BYTES = 32;
 
+    private static final VersionChain[] NO_CHAINS = {};
+
     private final Published last;
-    private final ConcurrentSkipListMap<Bytes, VersionChain> map;
+    private final Chains map;
     private final Leases leases;
     private final Limits limits;
     private final Reclaimer reclaimer;
@@ -48,7 +48,7 @@ final class Batch {
     private final long revision;
 
     /** The chains whose newest version is of this command, each once. */
-    private VersionChain[] chains = Commit.NO_CHAINS;
+    private VersionChain[] chains = NO_CHAINS;
 
     private int count;
     private int deletedKeys;
@@ -71,12 +71,7 @@ final class Batch {
     private Commit commit;
     private Published next;
 
-    Batch(
-            Published last,
-            ConcurrentSkipListMap<Bytes, VersionChain> map,
-            Leases leases,
-            Limits limits,
-            Reclaimer reclaimer) {
+    Batch(Published last, Chains map, Leases leases, Limits limits, Reclaimer reclaimer) {
         this.last = last;
         this.map = map;
         this.leases = leases;
@@ -142,7 +137,11 @@ final class Batch {
                     }
                     stagePut(put.key(), put.value().unsafeArray(), put.lease());
                     // A key that the record deletes first is created anew.
-                    staged += count == before && chains[count - 1].key.equals(put.key()) ? 0 : 1;
+                    staged += count == before
+                                    && Arrays.equals(
+                                            chains[count - 1].key, put.key().unsafeArray())
+                            ? 0
+                            : 1;
                 }
                 case Write.Delete delete -> {
                     delete(delete.key());
@@ -356,7 +355,7 @@ final class Batch {
 
     private Entry entry(Bytes key) {
         visit();
-        VersionChain chain = map.get(key);
+        VersionChain chain = map.find(key);
         return chain == null ? null : chain.entryAt(revision);
     }
 
@@ -412,15 +411,23 @@ final class Batch {
     }
 
     private void stagePut(Bytes key, byte[] value, long lease) {
-        Map.Entry<Bytes, VersionChain> found = map.ceilingEntry(key);
-        VersionChain chain = found != null && found.getKey().equals(key)
-                ? found.getValue()
-                : insert(key, found == null ? null : found.getValue());
-        stage(chain, Version.put(revision, value, lease, chain.newest));
+        VersionChain chain = map.find(key);
+        if (chain != null) {
+            stage(chain, Version.put(revision, value, lease, chain.newest));
+            return;
+        }
+        chain = new VersionChain(key.unsafeArray(), revision);
+        Version first = lease == 0 ? chain : Version.put(revision, value, lease, null);
+        growIfFull();
+        map.insert(chain);
+        if (first == chain) {
+            chain.value = value; // Not before: from here on undoing takes it back.
+        }
+        stage(chain, first);
     }
 
     private void delete(Bytes key) {
-        VersionChain chain = map.get(key);
+        VersionChain chain = map.find(key);
         if (chain != null) {
             delete(chain);
         }
@@ -434,43 +441,31 @@ final class Batch {
         }
     }
 
-    /** Puts an empty chain into the map and between its neighbours, of which the higher one is given; null: none. */
-    private VersionChain insert(Bytes key, VersionChain higher) {
-        Map.Entry<Bytes, VersionChain> last = higher == null ? map.lastEntry() : null;
-        VersionChain before = higher != null ? higher.before : last == null ? null : last.getValue();
-        VersionChain chain = new VersionChain(key, before);
-        boolean isIn = false;
-        try {
-            map.put(key, chain);
-            isIn = true;
-        } finally {
-            // The map may run out of memory when the key is in it already.
-            if (higher != null && (isIn || map.get(key) == chain)) {
-                VarHandle.releaseFence(); // Readers follow the link without any other order.
-                higher.before = chain;
-            }
-        }
-        return chain;
-    }
-
     /** Links a version above the published revision, where no reader looks. */
     private void stage(VersionChain chain, Version version) {
         Version newest = chain.newest;
         if (newest != null && newest.revision == revision) {
             leases.attach(version.lease(), chain);
             chain.newest = version;
+            if (newest == chain) {
+                chain.dropFirst();
+            }
             // Of the leases that it was attached to within this command, none but the last counts.
-            if (newest.lease() != version.lease() && newest.lease() != Version.lease(version.older)) {
+            if (newest.lease() != version.lease() && newest.lease() != Version.lease(version.older())) {
                 leases.detach(newest.lease(), chain);
             }
             return;
         }
-        if (count == chains.length) {
-            chains = Arrays.copyOf(chains, Math.max(4, 2 * count));
-        }
+        growIfFull();
         leases.attach(version.lease(), chain); // The last thing that can fail: undoing finds what is attached.
         chains[count++] = chain;
         chain.newest = version;
+    }
+
+    private void growIfFull() {
+        if (count == chains.length) {
+            chains = Arrays.copyOf(chains, Math.max(4, 2 * count));
+        }
     }
 
     /** A key that was absent before the command and is absent again has not been changed (S5). */
@@ -479,8 +474,8 @@ final class Batch {
         for (int i = 0; i < count; i++) {
             VersionChain chain = chains[i];
             Version newest = chain.newest;
-            if (newest.isTombstone() && !Version.isLive(newest.older)) {
-                chain.newest = newest.older;
+            if (newest.isTombstone() && !Version.isLive(newest.older())) {
+                chain.newest = newest.older();
                 reclaimer.removeIfEmpty(chain);
             } else {
                 chains[changed++] = chain;
@@ -495,19 +490,19 @@ final class Batch {
         long keyBytes = last.keyBytes();
         long valueBytes = last.valueBytes();
         VersionChain[] changed = count == chains.length ? chains : Arrays.copyOf(chains, count);
-        Version[] versions = count == 0 ? Commit.NO_VERSIONS : new Version[count];
+        Version[] versions = new Version[count];
         for (int i = 0; i < count; i++) {
             Version version = changed[i].newest;
-            Version older = version.older;
+            Version older = version.older();
             versions[i] = version;
             if (Version.isLive(version)) {
                 keys++;
-                keyBytes += changed[i].key.length();
+                keyBytes += changed[i].key.length;
                 valueBytes += version.value.length;
             }
             if (Version.isLive(older)) {
                 keys--;
-                keyBytes -= changed[i].key.length();
+                keyBytes -= changed[i].key.length;
                 valueBytes -= older.value.length;
             }
         }
@@ -520,8 +515,7 @@ final class Batch {
                 last.dels() + dels,
                 last.txns() + txns);
         if (count > 0) {
-            commit = new Commit(
-                    revision,
+            commit = Commit.of(
                     nanoClock.getAsLong(),
                     changed,
                     versions,
@@ -536,8 +530,11 @@ final class Batch {
             VersionChain chain = chains[i];
             Version version = chain.newest;
             if (version != null && version.revision == revision) {
-                chain.newest = version.older;
-                if (version.lease() != Version.lease(version.older)) {
+                chain.newest = version.older();
+                if (version == chain) {
+                    chain.dropFirst();
+                }
+                if (version.lease() != Version.lease(version.older())) {
                     leases.detach(version.lease(), chain);
                 }
             }

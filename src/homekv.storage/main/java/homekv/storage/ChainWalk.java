@@ -1,8 +1,7 @@
 package homekv.storage;
 
+import java.util.Arrays;
 import java.util.Iterator;
-import java.util.Map;
-import java.util.concurrent.ConcurrentNavigableMap;
 
 /**
  * Walks the chains of a range in the order of their keys, up or down, while the writer goes on.
@@ -12,7 +11,7 @@ import java.util.concurrent.ConcurrentNavigableMap;
  * is missed that the map held for all of the walk.
  */
 final class ChainWalk {
-    private final Bytes from;
+    private final byte[] from;
 
     /** Null when walking down. */
     private final Iterator<VersionChain> ascending;
@@ -20,21 +19,16 @@ final class ChainWalk {
     private VersionChain before;
     private int steps;
 
-    ChainWalk(ConcurrentNavigableMap<Bytes, VersionChain> chains, Range range, boolean descending) {
-        from = range.from();
+    ChainWalk(Chains chains, Range range, boolean descending) {
+        from = range.from().unsafeArray();
+        byte[] to = range.to() == null ? null : range.to().unsafeArray();
         if (range.isEmpty()) {
             ascending = null;
         } else if (descending) {
             ascending = null;
-            Map.Entry<Bytes, VersionChain> last =
-                    range.to() == null ? chains.lastEntry() : chains.lowerEntry(range.to());
-            before = last == null ? null : last.getValue();
+            before = chains.lastBelow(to);
         } else {
-            ascending = (range.to() == null
-                            ? chains.tailMap(range.from(), true)
-                            : chains.subMap(range.from(), true, range.to(), false))
-                    .values()
-                    .iterator();
+            ascending = chains.up(from, to);
         }
     }
 
@@ -50,7 +44,7 @@ final class ChainWalk {
             return ascending.hasNext() ? ascending.next() : null;
         }
         VersionChain chain = before;
-        if (chain == null || chain.key.compareTo(from) < 0) {
+        if (chain == null || Arrays.compareUnsigned(chain.key, from) < 0) {
             before = null;
             return null;
         }

@@ -3,21 +3,16 @@ package homekv.storage;
 /**
  * What things in the store cost in bytes of heap: the account behind {@link Limits#memoryBytes()} (S7).
  *
- * <p>The constants are HotSpot's object sizes with compressed references and ordinary headers, that is, heaps below
- * 32 GiB. Larger heaps cost about a quarter more per small key, which the share that {@link Limits#forHeap} leaves to
- * the collector has room for; compact object headers cost less.
+ * <p>Sizes are those that HotSpot gives objects with compressed references, that is, in heaps below 32 GiB. Larger heaps
+ * cost about a quarter more per small key, which the share that {@link Limits#forHeap} leaves to the collector has room
+ * for.
  */
 final class Footprint {
-    private static final int ARRAY_HEADER_BYTES = 16;
+    private static final int REFERENCE_BYTES = 4;
+    private static final int LONG_BYTES = 8;
 
-    /** A Bytes (16), a VersionChain (24), a skip list node (24) and its share of index nodes (half of 24). */
-    private static final int KEY_OVERHEAD_BYTES = 76;
-
-    /** A Version. */
-    static final int VERSION_OVERHEAD_BYTES = 48;
-
-    /** What a version that is attached to a lease costs more, and its place among the keys of the lease. */
-    private static final int LEASED_BYTES = 72;
+    /** What a version that is attached to a lease takes among the keys of the lease. */
+    private static final int ATTACHED_BYTES = 64;
 
     /** A lease without keys: itself, its set, and its places in a hash map and a queue. */
     static final int LEASE_BYTES = 336;
@@ -25,43 +20,80 @@ final class Footprint {
     /** What a chain costs that waits to be reclaimed: an entry of a linked hash map and its share of the table. */
     static final int PENDING_BYTES = 64;
 
-    /** A Commit (56), its two arrays (16 each) and its place in the history. */
-    private static final int COMMIT_OVERHEAD_BYTES = 92;
-
-    /** A change in a commit: its places in both arrays. */
-    private static final int CHANGE_BYTES = 8;
-
+    private final int headerBytes;
+    private final int arrayHeaderBytes;
     private final int regionBytes;
+    private final int keyOverheadBytes;
+    private final int tombstoneBytes;
+    private final int putOverheadBytes;
+    private final int leasedBytes;
+    private final int oneChangeCommitBytes;
+    private final int commitOverheadBytes;
 
-    /** For a collector that rounds arrays above half of {@code regionBytes} up to multiples of it; 0: none. */
-    Footprint(int regionBytes) {
+    /** For a JVM of which {@link Limits} says what these are. */
+    Footprint(boolean compactHeaders, int regionBytes) {
+        this.headerBytes = compactHeaders ? 8 : 12;
+        this.arrayHeaderBytes = headerBytes + 4;
         this.regionBytes = regionBytes;
+        int node = object(3 * REFERENCE_BYTES);
+        int index = object(3 * REFERENCE_BYTES); // There is one for every other key.
+        keyOverheadBytes = object(LONG_BYTES + 4 * REFERENCE_BYTES) + node + index / 2;
+        tombstoneBytes = object(LONG_BYTES + 2 * REFERENCE_BYTES);
+        putOverheadBytes = object(3 * LONG_BYTES + 2 * REFERENCE_BYTES);
+        leasedBytes = object(4 * LONG_BYTES + 2 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;
+        // With their places in the history.
+        oneChangeCommitBytes = object(LONG_BYTES + 2 * REFERENCE_BYTES + 8) + REFERENCE_BYTES;
+        commitOverheadBytes = object(3 * LONG_BYTES + 2 * REFERENCE_BYTES) + REFERENCE_BYTES;
     }
 
-    /** A key that is in the map, without its versions. */
+    private int object(int fieldBytes) {
+        return (int) rounded(headerBytes + fieldBytes);
+    }
+
+    /** A key that is in the map, with its chain and without its versions. */
     long keyBytes(int keyLength) {
-        return KEY_OVERHEAD_BYTES + arrayBytes(keyLength);
+        return keyOverheadBytes + arrayBytes(keyLength);
     }
 
-    /** A version. */
+    /** A version. The first one of a key has no object of its own. */
     long versionBytes(Version version) {
-        return version.isTombstone() ? VERSION_OVERHEAD_BYTES : putBytes(version.value.length, version.lease());
+        return switch (version) {
+            case VersionChain first -> arrayBytes(first.value.length);
+            case Version.Tombstone tombstone -> tombstoneBytes;
+            case Version.Put put -> putBytes(put.value.length, put.lease());
+        };
     }
 
-    /** The version that a put of a value of this length makes. */
+    /** The version that a put of a value of this length makes, where it is not the first one. */
     long putBytes(int valueLength, long lease) {
-        return VERSION_OVERHEAD_BYTES + (lease == 0 ? 0 : LEASED_BYTES) + arrayBytes(valueLength);
+        return putOverheadBytes + (lease == 0 ? 0 : leasedBytes) + arrayBytes(valueLength);
+    }
+
+    /** What is to spare for a key that has been put once, so that there is always room to put it again. */
+    long spareBytes() {
+        return putOverheadBytes;
+    }
+
+    /** A tombstone. */
+    long tombstoneBytes() {
+        return tombstoneBytes;
     }
 
     /** A commit in the history, without the versions in it. */
-    static long commitBytes(int changes) {
-        return COMMIT_OVERHEAD_BYTES + (((long) changes * CHANGE_BYTES + 7) & ~7L);
+    long commitBytes(int changes) {
+        return changes == 1
+                ? oneChangeCommitBytes
+                : commitOverheadBytes + 2 * rounded(arrayHeaderBytes + (long) changes * REFERENCE_BYTES);
     }
 
     private long arrayBytes(int length) {
-        long bytes = ARRAY_HEADER_BYTES + (long) length;
+        long bytes = arrayHeaderBytes + (long) length;
         return regionBytes > 0 && bytes > regionBytes / 2
                 ? (bytes + regionBytes - 1) / regionBytes * regionBytes
-                : (bytes + 7) & ~7L;
+                : rounded(bytes);
+    }
+
+    private static long rounded(long bytes) {
+        return (bytes + 7) & ~7L;
     }
 }

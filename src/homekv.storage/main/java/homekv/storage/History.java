@@ -65,14 +65,16 @@ final class History {
     /** Adds the next commit, before it is published. Allocates nothing. */
     void append(Commit commit) {
         Directory now = directory;
-        now.segments[(int) ((commit.revision >> SEGMENT_SHIFT) - now.firstSegment)][index(commit.revision)] = commit;
+        long revision = commit.revision();
+        now.segments[(int) ((revision >> SEGMENT_SHIFT) - now.firstSegment)][index(revision)] = commit;
     }
 
     /** The commit of a published revision, or null if it has been removed. Any thread. */
     Commit get(long revision) {
         Directory now = directory;
         long segment = (revision >> SEGMENT_SHIFT) - now.firstSegment;
-        return segment < 0 || segment >= now.segments.length ? null : now.segments[(int) segment][index(revision)];
+        Commit[] commits = segment < 0 || segment >= now.segments.length ? null : now.segments[(int) segment];
+        return commits == null ? null : commits[index(revision)];
     }
 
     /** The oldest revision whose commit is kept, if there is one: else one above the newest revision. */
@@ -83,8 +85,12 @@ final class History {
     /** Lets go of the oldest commit. */
     void removeFirst() {
         Directory now = directory;
-        now.segments[(int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment)][index(firstKept)] = null;
+        int segment = (int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment);
+        now.segments[segment][index(firstKept)] = null;
         firstKept++;
+        if (index(firstKept) == 0) {
+            now.segments[segment] = null; // All that were in it are gone; its place goes with the next reservation.
+        }
     }
 
     private static int index(long revision) {

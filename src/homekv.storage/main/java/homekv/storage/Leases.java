@@ -1,6 +1,7 @@
 package homekv.storage;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
@@ -41,7 +42,8 @@ final class Leases implements AutoCloseable {
         final AtomicLong deadline;
 
         /** Live keys whose newest version names this lease, committed or not; the writer's own. */
-        final NavigableSet<VersionChain> attached = new TreeSet<>(Comparator.comparing(chain -> chain.key));
+        final NavigableSet<VersionChain> attached =
+                new TreeSet<>((one, other) -> Arrays.compareUnsigned(one.key, other.key));
 
         /** Whether the command that grants it has been committed. */
         volatile boolean begun;

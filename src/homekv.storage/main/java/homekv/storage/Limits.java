@@ -30,6 +30,8 @@ import java.util.List;
  * @param leaseMillis the longest time to live that a lease may have
  * @param heapRegionBytes what the collector rounds arrays of more than half of it up to (G1's region size), so that
  *     the account of large values is true; 0 where it rounds nothing
+ * @param compactHeaders whether the JVM gives objects compact headers ({@code -XX:+UseCompactObjectHeaders}), so that the
+ *     account of small keys is true; where it is wrongly false, the account says up to a tenth too much
  */
 public record Limits(
         int keyBytes,
@@ -47,7 +49,8 @@ public record Limits(
         int openWatches,
         int txnDepth,
         long leaseMillis,
-        int heapRegionBytes) {
+        int heapRegionBytes,
+        boolean compactHeaders) {
 
     /** The largest message that can be set: twice as much still fits the transport's own bound, an {@code int}. */
     public static final int MAX_MESSAGE_BYTES = 1 << 30;
@@ -106,7 +109,8 @@ public record Limits(
                 1 << 16,
                 8,
                 MAX_MILLIS,
-                0);
+                0,
+                false);
     }
 
     /** The default limits for this process's heap. */
@@ -159,11 +163,21 @@ public record Limits(
                 limit == Limit.OPEN_WATCHES ? narrow : openWatches,
                 limit == Limit.TXN_DEPTH ? narrow : txnDepth,
                 limit == Limit.LEASE_MILLIS ? value : leaseMillis,
-                heapRegionBytes);
+                heapRegionBytes,
+                compactHeaders);
     }
 
     /** These limits for a collector that rounds large arrays up to multiples of {@code regionBytes}. */
     public Limits withHeapRegionBytes(int regionBytes) {
+        return with(regionBytes, compactHeaders);
+    }
+
+    /** These limits for a JVM that gives objects compact headers, or does not. */
+    public Limits withCompactHeaders(boolean compact) {
+        return with(heapRegionBytes, compact);
+    }
+
+    private Limits with(int regionBytes, boolean compact) {
         return new Limits(
                 keyBytes,
                 valueBytes,
@@ -180,7 +194,8 @@ public record Limits(
                 openWatches,
                 txnDepth,
                 leaseMillis,
-                regionBytes);
+                regionBytes,
+                compact);
     }
 
     /** Why the command would be refused whatever the store holds, or null if it would not. */

@@ -6,7 +6,6 @@ import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
-import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.ReentrantLock;
@@ -25,7 +24,7 @@ import java.util.function.LongSupplier;
  * store is at revision 0.
  *
  * <p>Cost: a read or write searches a {@link ConcurrentSkipListMap}, O(log n) comparisons of keys; a key costs about
- * 160 bytes of heap over its own bytes and its value's. Versions that neither the history
+ * 100 bytes of heap over its own bytes and its value's, and about 40 more once it has been overwritten. Versions that neither the history
  * window nor an open snapshot can read are dropped by the writers that follow, and by a thread of the store's own.
  *
  * <p>Limits are those of {@link Limits}. When the account of the memory held would pass
@@ -64,7 +63,7 @@ public final class MvccStore implements AutoCloseable {
     private final long id;
     private final Limits limits;
     private final LongSupplier nanoClock;
-    private final ConcurrentSkipListMap<Bytes, VersionChain> chains = new ConcurrentSkipListMap<>();
+    private final Chains chains = new Chains();
     private final OpenSnapshots openSnapshots;
     private final History history = new History();
     private final Leases leases;
@@ -210,7 +209,7 @@ public final class MvccStore implements AutoCloseable {
             throw new IllegalArgumentException("at least one is wanted, not " + max);
         }
         requireInRange(from);
-        VersionChain chain = chains.get(key);
+        VersionChain chain = chains.find(key);
         long last = published.revision();
         Version[] oldest = new Version[Math.min(max, 1 << 16)]; // A ring of those that were met last.
         int met = 0;
@@ -222,7 +221,7 @@ public final class MvccStore implements AutoCloseable {
                     met = oldest.length; // The same place in the ring, and no overflow.
                 }
             }
-            version = version.revision > from ? version.older : null;
+            version = version.revision > from ? version.older() : null;
         }
         List<Event> events = new ArrayList<>(Math.min(met, oldest.length));
         for (int i = 1; i <= Math.min(met, oldest.length); i++) {
@@ -385,7 +384,7 @@ public final class MvccStore implements AutoCloseable {
         Staged one = evaluate(command);
         // How much there is to be deleted in a range has not been known before.
         stagedBytes += mostBytes
-                + (one.batch() == null ? 0 : Admission.deletionBytes(one.batch().deletedKeys()));
+                + (one.batch() == null ? 0 : admission.deletionBytes(one.batch().deletedKeys()));
         return one;
     }
 
@@ -508,8 +507,8 @@ public final class MvccStore implements AutoCloseable {
             }
             Commit commit = batch.commit();
             if (commit != null) {
-                for (int i = 0; i < commit.chains.length; i++) {
-                    commit(commit.chains[i], commit.versions[i]);
+                for (int i = 0; i < commit.size(); i++) {
+                    commit(commit.chain(i), commit.version(i));
                 }
                 history.append(commit);
                 reclaimer.keep(commit);
@@ -523,13 +522,13 @@ public final class MvccStore implements AutoCloseable {
     }
 
     private void commit(VersionChain chain, Version version) {
-        Version older = version.older;
+        Version older = version.older();
         if (chain.at(version.revision) != version) {
-            throw new AssertionError("S5: a command gives " + chain.key + " two versions");
+            throw new AssertionError("S5: a command gives " + chain.key() + " two versions");
         }
         if (older != null && older.revision >= version.revision) {
             throw new AssertionError(
-                    "S3: revision " + version.revision + " follows " + older.revision + " in " + chain.key);
+                    "S3: revision " + version.revision + " follows " + older.revision + " in " + chain.key());
         }
         reclaimer.add(chain, version);
     }
@@ -537,11 +536,11 @@ public final class MvccStore implements AutoCloseable {
     /** After publishing, so that nobody finds a lease gone whose keys are still to be seen. */
     private void letGoOfLeases(Batch batch) {
         for (int i = 0; i < batch.count(); i++) {
-            Version version = batch.commit().versions[i];
-            long before = Version.lease(version.older);
+            Version version = batch.commit().version(i);
+            long before = Version.lease(version.older());
             if (before != version.lease()) {
                 leases.hold(version.lease());
-                leases.letGo(before, batch.commit().chains[i]);
+                leases.letGo(before, batch.commit().chain(i));
             }
         }
         if (batch.revoked() != null) {

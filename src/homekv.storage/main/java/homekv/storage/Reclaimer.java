@@ -1,11 +1,10 @@
 package homekv.storage;
 
-import java.lang.invoke.VarHandle;
 import java.util.Arrays;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
@@ -40,11 +39,11 @@ final class Reclaimer implements AutoCloseable {
     /** How many chains are looked at before other writers have their turn. */
     private static final int SWEEP_BATCH = 1_000;
 
-    /** What a deletion may add to the account while snapshots keep what it deletes. */
-    static final long DELETION_BYTES = Footprint.VERSION_OVERHEAD_BYTES + Footprint.PENDING_BYTES;
-
     /** How far before its newest version a tombstone is looked for that has to go. */
     private static final int TOMBSTONE_SEARCH = 8;
+
+    /** Comes before every key. */
+    private static final byte[] FIRST = {};
 
     private static final long MIN_PAUSE_NANOS = 20_000_000;
 
@@ -54,7 +53,7 @@ final class Reclaimer implements AutoCloseable {
 
     private static final int MAX_COURTESY_PAUSES = 20;
 
-    private final ConcurrentSkipListMap<Bytes, VersionChain> chains;
+    private final Chains chains;
     private final OpenSnapshots openSnapshots;
     private final History history;
     private final WatchHub watches;
@@ -84,6 +83,9 @@ final class Reclaimer implements AutoCloseable {
     /** Live keys and their newest versions. */
     private long liveBytes;
 
+    /** Live keys that have been put once and are not attached to a lease: those whose newest version is their first. */
+    private long keysPutOnce;
+
     /** All other keys and versions. */
     private long supersededBytes;
 
@@ -110,8 +112,8 @@ final class Reclaimer implements AutoCloseable {
     /** Set when the store stops half-way through a command: what is newest may not be published, so nothing is dropped. */
     boolean frozen;
 
-    /** Where the walk over the whole map goes on; null: at its beginning. */
-    private Bytes wholeSweepFrom;
+    /** Where the walk over the whole map goes on. */
+    private byte[] wholeSweepFrom = FIRST;
 
     /** How many waiting chains have yet to be looked at before expiring more snapshots can be judged necessary. */
     private int lookBeforeExpiring;
@@ -125,7 +127,7 @@ final class Reclaimer implements AutoCloseable {
     private volatile boolean windowKept;
 
     Reclaimer(
-            ConcurrentSkipListMap<Bytes, VersionChain> chains,
+            Chains chains,
             OpenSnapshots openSnapshots,
             History history,
             WatchHub watches,
@@ -141,7 +143,7 @@ final class Reclaimer implements AutoCloseable {
         this.leases = leases;
         this.turn = turn;
         this.limits = limits;
-        this.footprint = new Footprint(limits.heapRegionBytes());
+        this.footprint = new Footprint(limits.compactHeaders(), limits.heapRegionBytes());
         this.nanoClock = nanoClock;
         this.sweeper = inBackground
                 ? Thread.ofPlatform().daemon().name("homekv-sweeper").start(this::sweepInBackground)
@@ -161,20 +163,38 @@ final class Reclaimer implements AutoCloseable {
     }
 
     /**
-     * What a put of a value of this length adds to the account of a key whose newest version is {@code newest}. A deleted
-     * key that is still there counts as one that is not, since it may be dropped to make room.
+     * What the writer holds against the limit: the account, and for keys that were put once what it comes to when they are
+     * put again, since a key that has found room can be overwritten with a value no larger (S9).
+     */
+    long chargedBytes() {
+        return held() + footprint.spareBytes() * keysPutOnce;
+    }
+
+    /** What a deletion may add to the account while snapshots keep what it deletes. */
+    long deletionBytes() {
+        return footprint.tombstoneBytes() + Footprint.PENDING_BYTES;
+    }
+
+    /** What a commit costs, without what it keeps. */
+    long commitBytes(int changes) {
+        return footprint.commitBytes(changes);
+    }
+
+    /**
+     * What a put of a value of this length adds to what is charged, of a key whose newest version is {@code newest}. A
+     * deleted key that is still there counts as one that is not, since it may be dropped to make room.
      */
     long addedBytes(Bytes key, int valueLength, long lease, Version newest) {
         return footprint.putBytes(valueLength, lease) + (Version.isLive(newest) ? 0 : footprint.keyBytes(key.length()));
     }
 
-    /** What replacing the newest version of a key gives back, once nobody needs it. */
+    /** What replacing the newest version of a key gives back of what is charged, once nobody needs it. */
     long replacedBytes(Version newest) {
-        return Version.isLive(newest) ? footprint.versionBytes(newest) : 0;
+        return Version.isLive(newest) ? footprint.putBytes(newest.value.length, newest.lease()) : 0;
     }
 
     /**
-     * What the account comes to with a command, after dropping what can be dropped if that is over the limit: first the
+     * What is charged comes to with a command, after dropping what can be dropped if that is over the limit: first the
      * oldest revisions of the history window, then what snapshots keep.
      *
      * @param addedBytes what it writes
@@ -183,21 +203,22 @@ final class Reclaimer implements AutoCloseable {
      */
     long makeRoom(long addedBytes, long replacedBytes, long waitingBytes) {
         long allowedBytes = limits.memoryBytes() - addedBytes - waitingBytes;
-        if (held() <= allowedBytes) {
-            return held() + addedBytes + waitingBytes;
+        if (chargedBytes() <= allowedBytes) {
+            return chargedBytes() + addedBytes + waitingBytes;
         }
-        long atLeastBytes = liveBytes + leases.heldBytes() + addedBytes - replacedBytes;
+        long atLeastBytes = chargedBytes() - superseded() + leases.heldBytes() + addedBytes - replacedBytes;
         if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
-            while (held() > allowedBytes
-                    && giveUp(SWEEP_BATCH, (oldest, givenUpBytes) -> held() - givenUpBytes > allowedBytes) > 0) {}
+            while (chargedBytes() > allowedBytes
+                    && giveUp(SWEEP_BATCH, (oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
+                            > 0) {}
             openSnapshots.scan();
             sweep(pending.size());
-            while (held() > allowedBytes && expireOldest(Long.MAX_VALUE)) {
+            while (chargedBytes() > allowedBytes && expireOldest(Long.MAX_VALUE)) {
                 sweep(pending.size());
             }
             show();
         }
-        return held() + addedBytes - replacedBytes;
+        return chargedBytes() + addedBytes - replacedBytes;
     }
 
     private long held() {
@@ -217,9 +238,11 @@ final class Reclaimer implements AutoCloseable {
     /** Takes a version that is being committed into the account. Allocates nothing. */
     void add(VersionChain chain, Version version) {
         versions++;
-        Version older = version.older;
+        keysPutOnce += version == chain ? 1 : 0;
+        Version older = version.older();
         if (Version.isLive(older)) {
-            long olderBytes = footprint.keyBytes(chain.key.length()) + footprint.versionBytes(older);
+            keysPutOnce -= older == chain ? 1 : 0;
+            long olderBytes = footprint.keyBytes(chain.key.length) + footprint.versionBytes(older);
             liveBytes -= olderBytes;
             supersededBytes += olderBytes;
         }
@@ -227,16 +250,18 @@ final class Reclaimer implements AutoCloseable {
         if (version.isTombstone()) {
             supersededBytes += footprint.versionBytes(version);
         } else {
-            supersededBytes -= older == null ? 0 : footprint.keyBytes(chain.key.length());
-            liveBytes += footprint.keyBytes(chain.key.length()) + footprint.versionBytes(version);
+            supersededBytes -= older == null ? 0 : footprint.keyBytes(chain.key.length);
+            liveBytes += footprint.keyBytes(chain.key.length) + footprint.versionBytes(version);
         }
     }
 
     /** What a commit that makes these versions keeps, until it leaves the history window. */
     long keptBytes(Version[] made) {
-        long bytes = Footprint.commitBytes(made.length);
+        long bytes = footprint.commitBytes(made.length);
         for (Version version : made) {
-            bytes += replacedBytes(version.older) + (version.isTombstone() ? footprint.versionBytes(version) : 0);
+            Version older = version.older();
+            bytes += (Version.isLive(older) ? footprint.versionBytes(older) : 0)
+                    + (version.isTombstone() ? footprint.versionBytes(version) : 0);
         }
         return bytes;
     }
@@ -245,22 +270,25 @@ final class Reclaimer implements AutoCloseable {
     long deletedKeyBytes(VersionChain[] changed, Version[] made) {
         long bytes = 0;
         for (int i = 0; i < made.length; i++) {
-            bytes += made[i].isTombstone() ? footprint.keyBytes(changed[i].key.length()) : 0;
+            bytes += made[i].isTombstone() ? footprint.keyBytes(changed[i].key.length) : 0;
         }
         return bytes;
     }
 
     /** Takes a commit into the account that is being taken into the history. Allocates nothing. */
     void keep(Commit commit) {
-        commitBytes += Footprint.commitBytes(commit.chains.length);
-        windowBytes += commit.keptBytes;
-        windowKeyBytes += commit.deletedKeyBytes;
+        commitBytes += footprint.commitBytes(commit.size());
+        windowBytes += commit.keptBytes();
+        windowKeyBytes += commit.deletedKeyBytes();
     }
 
-    /** Takes a version out of the account that was not the newest one of a live key. */
-    private void drop(Version version) {
+    /** Takes a version out of the account that was not the newest one of a live key, and the value of a first version. */
+    private void drop(VersionChain chain, Version version) {
         versions--;
         supersededBytes -= footprint.versionBytes(version);
+        if (version == chain) {
+            chain.dropFirst();
+        }
     }
 
     /** After a command with so many changes: drops what has left the history window and what nobody pins any more. */
@@ -312,9 +340,9 @@ final class Reclaimer implements AutoCloseable {
     }
 
     private boolean mustLeave(Commit oldest, long givenUpBytes) {
-        return oldest.revision <= history.compactRevision()
+        return oldest.revision() <= history.compactRevision()
                 || windowBytes + windowKeyBytes - givenUpBytes > limits.historyBytes()
-                || held() - givenUpBytes > limits.memoryBytes();
+                || chargedBytes() - givenUpBytes > limits.memoryBytes();
     }
 
     /**
@@ -334,8 +362,8 @@ final class Reclaimer implements AutoCloseable {
                         && (next = history.get(last + 1)) != null
                         && leaving.mustLeave(next, givenUpBytes); ) {
             last++;
-            changes += Math.max(1, next.chains.length);
-            givenUpBytes += next.keptBytes + next.deletedKeyBytes;
+            changes += Math.max(1, next.size());
+            givenUpBytes += next.keptBytes() + next.deletedKeyBytes();
         }
         if (last < history.firstKept()) {
             return 0;
@@ -355,17 +383,17 @@ final class Reclaimer implements AutoCloseable {
     /** Deals with up to so many changes of the oldest commit; how many, at least 1. */
     private int giveUpOldest(int maxChanges) {
         Commit oldest = history.get(history.firstKept());
-        int end = (int) Math.min(oldest.chains.length, (long) changesDone + maxChanges);
+        int end = (int) Math.min(oldest.size(), (long) changesDone + maxChanges);
         int done = Math.max(1, end - changesDone);
         while (changesDone < end) {
-            reclaim(oldest.chains[changesDone], oldest.versions[changesDone]);
+            reclaim(oldest.chain(changesDone), oldest.version(changesDone));
             changesDone++;
         }
-        if (end == oldest.chains.length) {
+        if (end == oldest.size()) {
             changesDone = 0;
-            commitBytes -= Footprint.commitBytes(oldest.chains.length);
-            windowBytes -= oldest.keptBytes;
-            windowKeyBytes -= oldest.deletedKeyBytes;
+            commitBytes -= footprint.commitBytes(oldest.size());
+            windowBytes -= oldest.keptBytes();
+            windowKeyBytes -= oldest.deletedKeyBytes();
             history.removeFirst();
         }
         return done;
@@ -387,7 +415,7 @@ final class Reclaimer implements AutoCloseable {
     /** A failure has cut bookkeeping short: look at every chain once. Allocates nothing. */
     void sweepWholeMap() {
         wholeSweepDue = true;
-        wholeSweepFrom = null;
+        wholeSweepFrom = FIRST;
         show();
     }
 
@@ -407,9 +435,10 @@ final class Reclaimer implements AutoCloseable {
     }
 
     private void sweepMap(int maxChains) {
-        Map<Bytes, VersionChain> rest = wholeSweepFrom == null ? chains : chains.tailMap(wholeSweepFrom);
+        Iterator<VersionChain> rest = chains.up(wholeSweepFrom, null);
         int seen = 0;
-        for (VersionChain chain : rest.values()) {
+        while (rest.hasNext()) {
+            VersionChain chain = rest.next();
             if (seen++ == maxChains) {
                 wholeSweepFrom = chain.key;
                 return;
@@ -421,7 +450,7 @@ final class Reclaimer implements AutoCloseable {
             }
         }
         wholeSweepDue = false;
-        wholeSweepFrom = null;
+        wholeSweepFrom = FIRST;
     }
 
     /** Everything that commits up to here have left behind has been dealt with, but for what is pending. */
@@ -435,10 +464,10 @@ final class Reclaimer implements AutoCloseable {
      */
     private void reclaim(VersionChain chain, Version read) {
         try {
-            if (read != null && read.older != null) {
-                cut(read);
+            if (read instanceof Version.Later later && later.older != null) {
+                cut(chain, later);
             }
-            if (read != null && read.older != null) {
+            if (read != null && read.older() != null) {
                 pending.put(chain, read);
             } else {
                 if (!pending.isEmpty()) {
@@ -450,7 +479,7 @@ final class Reclaimer implements AutoCloseable {
             }
         } catch (Throwable e) {
             wholeSweepDue = true; // It may be neither clean nor waiting now.
-            wholeSweepFrom = null;
+            wholeSweepFrom = FIRST;
             throw e;
         }
     }
@@ -463,10 +492,10 @@ final class Reclaimer implements AutoCloseable {
         }
         // If the key has been written much since, the tombstone stays until the next of these leaves the window.
         Version newer = chain.newest;
-        for (int i = 0; newer != null && i < TOMBSTONE_SEARCH; i++, newer = newer.older) {
-            if (newer.older == tombstone) {
-                drop(tombstone);
-                newer.older = null;
+        for (int i = 0; newer instanceof Version.Later later && i < TOMBSTONE_SEARCH; i++, newer = later.older) {
+            if (later.older == tombstone) {
+                drop(chain, tombstone);
+                later.older = null;
                 return;
             }
         }
@@ -476,45 +505,36 @@ final class Reclaimer implements AutoCloseable {
      * Cuts out of a chain every version behind {@code read} that no pinned revision reads: pinned revision r reads the
      * newest version at or below r (S6). Tombstones at the end go too, since nothing there reads the same.
      */
-    private void cut(Version read) {
+    private void cut(VersionChain chain, Version.Later read) {
         Version kept = read;
-        Version lastLive = read;
+        Version.Later lastLive = read;
         int pin = 0;
-        while (kept != null) {
-            pin = openSnapshots.firstPinnedBelow(kept.revision, pin);
-            Version next = kept.older;
+        while (kept instanceof Version.Later later) {
+            pin = openSnapshots.firstPinnedBelow(later.revision, pin);
+            Version next = later.older;
             while (next != null && (pin == openSnapshots.pinnedCount() || next.revision > openSnapshots.pinned(pin))) {
-                drop(next);
-                next = next.older;
-                kept.older = next;
+                drop(chain, next);
+                next = next.older();
+                later.older = next;
             }
-            if (!kept.isTombstone()) {
-                lastLive = kept;
+            if (!later.isTombstone()) {
+                lastLive = later;
             }
             kept = next;
         }
-        while (lastLive.older != null) {
-            drop(lastLive.older);
-            lastLive.older = lastLive.older.older;
+        while (kept == null && lastLive.older != null) { // Else the chain ends with its first version, which is live.
+            drop(chain, lastLive.older);
+            lastLive.older = lastLive.older.older();
         }
     }
 
     private void remove(VersionChain chain) {
-        Map.Entry<Bytes, VersionChain> higher = chains.higherEntry(chain.key);
         if (chain.newest != null) {
-            drop(chain.newest);
-            supersededBytes -= footprint.keyBytes(chain.key.length());
+            drop(chain, chain.newest);
+            supersededBytes -= footprint.keyBytes(chain.key.length);
             chain.newest = null; // Absent as before, whether or not the map gets rid of it now.
         }
-        try {
-            chains.remove(chain.key, chain);
-        } finally {
-            // The map may run out of memory when the key has left it already.
-            if (higher != null && chains.get(chain.key) != chain) {
-                VarHandle.releaseFence(); // Readers follow the link without any other order.
-                higher.getValue().before = chain.before;
-            }
-        }
+        chains.remove(chain);
     }
 
     /** Takes a chain out of the map that a command has put there and then not used. */
@@ -658,28 +678,31 @@ final class Reclaimer implements AutoCloseable {
         long countedVersions = 0;
         long countedAttached = 0;
         long countedHeldBytes = (long) Footprint.PENDING_BYTES * pending.size() + leases.heldBytes();
+        long countedPutOnce = 0;
         VersionChain before = null;
-        for (Map.Entry<Bytes, VersionChain> entry : chains.entrySet()) {
-            Bytes key = entry.getKey();
-            VersionChain chain = entry.getValue();
+        for (Iterator<VersionChain> up = chains.up(FIRST, null); up.hasNext(); ) {
+            VersionChain chain = up.next();
+            Bytes key = chain.key();
             Version newest = chain.newest;
-            require(key == chain.key, "S1", key);
-            require(before == null || before.key.compareTo(key) < 0, "S1", key);
+            require(chains.find(key) == chain, "S1", key);
+            require(before == null || Arrays.compareUnsigned(before.key, chain.key) < 0, "S1", key);
             require(chain.before == before, "S1", key);
             before = chain;
+            boolean hasFirst = false;
             if (newest == null) {
-                require(wholeSweepDue, "S6", key);
+                require(wholeSweepDue && chain.value == Version.DROPPED, "S6", key);
                 continue;
             }
             require(newest.revision <= revision, "S2", key);
             Version read = chain.at(reclaimedRevision());
-            boolean clean = read == null || read.older == null && (read != newest || !read.isTombstone());
+            boolean clean = read == null || read.older() == null && (read != newest || !read.isTombstone());
             Version waiting = pending.get(chain);
             boolean waits =
                     waiting != null && (waiting == read || changesDone > 0 && waiting.revision == history.firstKept());
             require(clean || wholeSweepDue || waits, "S6", key);
             if (!newest.isTombstone()) {
                 countedKeys++;
+                countedPutOnce += newest == chain ? 1 : 0;
                 countedKeyBytes += key.length();
                 countedValueBytes += newest.value.length;
                 if (newest.lease() != 0) {
@@ -689,26 +712,29 @@ final class Reclaimer implements AutoCloseable {
                 }
             }
             countedHeldBytes += footprint.keyBytes(key.length());
-            for (Version version = newest; version != null; version = version.older) {
-                require(version.older == null || version.older.revision < version.revision, "S3", key);
+            for (Version version = newest; version != null; version = version.older()) {
+                require(version.older() == null || version.older().revision < version.revision, "S3", key);
+                hasFirst |= version == chain;
                 countedVersions++;
                 countedHeldBytes += footprint.versionBytes(version);
             }
+            require(hasFirst == (chain.value != Version.DROPPED), "S6", key);
         }
         long countedWindowBytes = 0;
         long countedWindowKeyBytes = 0;
         for (long kept = history.firstKept(); kept <= revision; kept++) {
             Commit commit = history.get(kept);
-            require(commit != null && commit.revision == kept, "S13", null);
-            countedHeldBytes += Footprint.commitBytes(commit.chains.length);
-            countedWindowBytes += commit.keptBytes;
-            countedWindowKeyBytes += commit.deletedKeyBytes;
+            require(commit != null && commit.revision() == kept, "S13", null);
+            countedHeldBytes += footprint.commitBytes(commit.size());
+            countedWindowBytes += commit.keptBytes();
+            countedWindowKeyBytes += commit.deletedKeyBytes();
         }
-        Bytes last = before == null ? null : before.key;
+        Bytes last = before == null ? null : before.key();
         require(countedKeys == keys, "S7: keys", last);
         require(countedKeyBytes == keyBytes, "S7: key bytes", last);
         require(countedValueBytes == valueBytes, "S7: value bytes", last);
         require(countedVersions == versions, "S7: versions", last);
+        require(countedPutOnce == keysPutOnce, "S7: keys put once", last);
         require(countedHeldBytes == held(), "S7: held bytes", last);
         require(countedWindowBytes == windowBytes, "S7: window bytes", last);
         require(countedWindowKeyBytes == windowKeyBytes, "S7: window key bytes", last);

@@ -6,7 +6,6 @@ import java.util.Arrays;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
-import java.util.concurrent.ConcurrentNavigableMap;
 import java.util.function.Supplier;
 
 /**
@@ -40,7 +39,7 @@ public final class Snapshot implements AutoCloseable {
         }
     }
 
-    private final ConcurrentNavigableMap<Bytes, VersionChain> chains;
+    private final Chains chains;
     private final OpenSnapshots openSnapshots;
     private final Reclaimer reclaimer;
 
@@ -61,12 +60,7 @@ public final class Snapshot implements AutoCloseable {
     /** Leaves OPEN once, by compare and set; whoever does that gives the slot back. */
     private volatile State state = State.OPEN;
 
-    Snapshot(
-            ConcurrentNavigableMap<Bytes, VersionChain> chains,
-            OpenSnapshots openSnapshots,
-            Reclaimer reclaimer,
-            long openedNanos,
-            boolean expirable) {
+    Snapshot(Chains chains, OpenSnapshots openSnapshots, Reclaimer reclaimer, long openedNanos, boolean expirable) {
         this.chains = chains;
         this.openSnapshots = openSnapshots;
         this.reclaimer = reclaimer;
@@ -112,7 +106,7 @@ public final class Snapshot implements AutoCloseable {
     }
 
     private Entry find(Bytes key) {
-        VersionChain chain = chains.get(key);
+        VersionChain chain = chains.find(key);
         return chain == null ? null : chain.entryAt(revision);
     }
 

@@ -23,7 +23,7 @@ final class SnapshotSource implements AutoCloseable {
     private final List<LeaseLeft> leases;
 
     private Bytes key;
-    private Version[] found = new Version[4];
+    private SavedVersion[] found = new SavedVersion[4];
     private int count;
 
     SnapshotSource(
@@ -67,16 +67,21 @@ final class SnapshotSource implements AutoCloseable {
             count = 0;
             Version version = chain.at(revision);
             while (version != null) {
-                add(version);
-                version = version.revision <= first ? null : version.older;
+                // Its value is taken before anything is looked at that says whether what was found counts.
+                SavedVersion saved = saved(version);
+                if (saved.value() == Version.DROPPED) {
+                    break; // The window has left it meanwhile.
+                }
+                add(saved);
+                version = version.revision <= first ? null : version.older();
             }
             // What the file's first revision reads as absent need not be said.
-            while (count > 0 && found[count - 1].isTombstone() && found[count - 1].revision <= first) {
+            while (count > 0 && found[count - 1].value() == null && found[count - 1].revision() <= first) {
                 count--;
             }
             snapshot.requireOpen(); // Else what was found may not be all that the revision reads.
             if (count > 0) {
-                key = chain.key;
+                key = chain.key();
                 return true;
             }
         }
@@ -84,7 +89,12 @@ final class SnapshotSource implements AutoCloseable {
         return false;
     }
 
-    private void add(Version version) {
+    private static SavedVersion saved(Version version) {
+        return new SavedVersion(
+                version.revision, version.createRevision(), version.version(), version.value, version.lease());
+    }
+
+    private void add(SavedVersion version) {
         if (count == found.length) {
             found = Arrays.copyOf(found, 2 * count);
         }
@@ -103,9 +113,7 @@ final class SnapshotSource implements AutoCloseable {
 
     /** One of them; 0 is the newest. */
     SavedVersion version(int index) {
-        Version version = found[index];
-        return new SavedVersion(
-                version.revision, version.createRevision, version.version, version.value, version.lease());
+        return found[index];
     }
 
     /** Once the walk has ended: the first revision that can be read in what it has found. */

@@ -59,18 +59,18 @@ record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevi
         if (batch.commit() == null) {
             return List.of();
         }
-        VersionChain[] chains = batch.commit().chains;
-        List<Write> writes = new ArrayList<>(chains.length);
-        for (int i = 0; i < chains.length; i++) {
-            Version version = batch.commit().versions[i];
-            if (version.createRevision == version.revision && Version.isLive(version.older)) {
-                writes.add(
-                        new Write.Delete(chains[i].key)); // It was deleted and put again: its create revision is new.
+        Commit commit = batch.commit();
+        List<Write> writes = new ArrayList<>(commit.size());
+        for (int i = 0; i < commit.size(); i++) {
+            Bytes key = commit.chain(i).key();
+            Version version = commit.version(i);
+            if (version.createRevision() == version.revision && Version.isLive(version.older())) {
+                writes.add(new Write.Delete(key)); // It was deleted and put again: its create revision is new.
             }
             writes.add(
                     version.isTombstone()
-                            ? new Write.Delete(chains[i].key)
-                            : new Write.Put(chains[i].key, Bytes.unsafeWrap(version.value), version.lease()));
+                            ? new Write.Delete(key)
+                            : new Write.Put(key, Bytes.unsafeWrap(version.value), version.lease()));
         }
         return writes;
     }

@@ -1,8 +1,8 @@
 package homekv.storage;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
-import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.function.Consumer;
 import java.util.function.LongSupplier;
 
@@ -12,7 +12,7 @@ import java.util.function.LongSupplier;
  * <p>Takes the heap that the store takes, and for a moment an array of the size of the history window beside it.
  */
 final class StoreLoader implements SnapshotVisitor {
-    private final ConcurrentSkipListMap<Bytes, VersionChain> map;
+    private final Chains map;
     private final Leases leases;
     private final History history;
     private final Reclaimer reclaimer;
@@ -27,7 +27,7 @@ final class StoreLoader implements SnapshotVisitor {
     private VersionChain last;
 
     StoreLoader(
-            ConcurrentSkipListMap<Bytes, VersionChain> map,
+            Chains map,
             Leases leases,
             History history,
             Reclaimer reclaimer,
@@ -48,20 +48,22 @@ final class StoreLoader implements SnapshotVisitor {
 
     @Override
     public void key(Bytes key, List<SavedVersion> newestFirst) {
-        require(last == null || last.key.compareTo(key) < 0, "its keys are not in order");
+        require(last == null || Arrays.compareUnsigned(last.key, key.unsafeArray()) < 0, "its keys are not in order");
+        SavedVersion oldest = newestFirst.get(newestFirst.size() - 1);
+        VersionChain chain = new VersionChain(key.unsafeArray(), oldest.revision());
         Version newest = null;
         for (int i = newestFirst.size() - 1; i >= 0; i--) {
             SavedVersion saved = newestFirst.get(i);
             require(newest == null || newest.revision < saved.revision(), "the revisions of a key do not fall");
-            newest = Version.saved(saved, newest);
+            newest = newest == null ? chain.saved(saved) : Version.saved(saved, newest);
             versions++;
         }
         require(
                 Version.lease(newest) == 0 || leases.findAny(newest.lease()) != null,
                 "a key names a lease that it has not");
-        last = new VersionChain(key, last);
-        last.newest = newest;
-        map.put(key, last);
+        chain.newest = newest;
+        map.append(chain, last);
+        last = chain;
         leases.attach(Version.lease(newest), last);
         leases.hold(Version.lease(newest));
         if (Version.isLive(newest)) {
@@ -78,7 +80,7 @@ final class StoreLoader implements SnapshotVisitor {
         int[] changes = new int[(int) (revision - compactRevision)];
         for (VersionChain chain = last; chain != null; chain = chain.before) {
             require(chain.newest.revision <= revision, "a version is newer than its last revision");
-            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older) {
+            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older()) {
                 changes[index(version, compactRevision)]++;
             }
         }
@@ -87,17 +89,12 @@ final class StoreLoader implements SnapshotVisitor {
         }
         history.begin(compactRevision);
         keepCommits(changes, compactRevision);
-        VersionChain higher = null;
         for (VersionChain chain = last; chain != null; chain = chain.before) {
             dropUnread(chain, compactRevision);
             if (chain.newest != null) {
                 account(chain);
-                higher = chain;
             } else {
-                map.remove(chain.key);
-                if (higher != null) {
-                    higher.before = chain.before;
-                }
+                map.remove(chain);
             }
         }
         leases.grantedBefore(grants);
@@ -123,7 +120,7 @@ final class StoreLoader implements SnapshotVisitor {
         }
         // The chains are walked down, so each revision's changes are filled in from their end.
         for (VersionChain chain = last; chain != null; chain = chain.before) {
-            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older) {
+            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older()) {
                 int index = index(version, compactRevision);
                 int place = --changes[index];
                 chains[index][place] = chain;
@@ -132,14 +129,13 @@ final class StoreLoader implements SnapshotVisitor {
         }
         long nanos = nanoClock.getAsLong();
         for (int i = 0; i < changes.length; i++) {
-            Commit commit = new Commit(
-                    compactRevision + 1 + i,
+            Commit commit = Commit.of(
                     nanos,
                     chains[i],
                     made[i],
                     reclaimer.keptBytes(made[i]),
                     reclaimer.deletedKeyBytes(chains[i], made[i]));
-            history.reserve(commit.revision);
+            history.reserve(commit.revision());
             history.append(commit);
             reclaimer.keep(commit);
         }
@@ -147,16 +143,19 @@ final class StoreLoader implements SnapshotVisitor {
 
     /** Drops what only revisions below the window read: the file may have more than it claims. */
     private static void dropUnread(VersionChain chain, long compactRevision) {
-        Version newer = null;
+        Version.Later newer = null;
         Version read = chain.newest;
         while (isInWindow(read, compactRevision)) {
-            newer = read;
-            read = read.older;
+            newer = read instanceof Version.Later later ? later : null; // Behind any other there is none.
+            read = read.older();
+        }
+        if (read instanceof Version.Later later) {
+            later.older = null;
+            chain.dropFirst();
         }
         if (read == null) {
             return;
         }
-        read.older = null;
         if (read.isTombstone() && newer != null) {
             newer.older = null;
         } else if (read.isTombstone()) {
@@ -166,7 +165,7 @@ final class StoreLoader implements SnapshotVisitor {
 
     private void account(VersionChain chain) {
         List<Version> newestFirst = new ArrayList<>();
-        for (Version version = chain.newest; version != null; version = version.older) {
+        for (Version version = chain.newest; version != null; version = version.older()) {
             newestFirst.add(version);
         }
         for (int i = newestFirst.size() - 1; i >= 0; i--) {

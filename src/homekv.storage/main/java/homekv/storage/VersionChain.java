@@ -1,16 +1,24 @@
 package homekv.storage;
 
 /**
- * One key's versions, newest first, in strictly falling revisions (S3).
+ * One key, its first version, and the way to all its versions, newest first, in strictly falling revisions (S3).
+ *
+ * <p>As a version, this is the put that brought the key into the map, if that named no lease: most keys are never written
+ * again, and cost no other object. It is the last of the chain as long as it is kept, and its value is dropped when it is
+ * no more; or it was never a part of it.
  *
  * <p>Any thread may read; only the writer, in its turn, changes. A chain without versions is one that an unfinished
- * command has put into the map: to a reader, an absent key.
+ * command has put into the map: to a reader, an absent key. Nobody outside of the store gets hold of a chain, or one key
+ * that is kept somewhere would keep versions.
  */
-final class VersionChain {
-    /** The key, the same object as the map's. */
-    final Bytes key;
+final class VersionChain extends Version {
+    /** The key's bytes, the same array as the map's, never written to. */
+    final byte[] key;
 
-    /** Written by the writer as it stages; versions above the published revision are not visible yet (S2). */
+    /**
+     * The newest version, this itself perhaps, or null. Written by the writer as it stages; versions above the published
+     * revision are not visible yet (S2).
+     */
     volatile Version newest;
 
     /**
@@ -19,16 +27,39 @@ final class VersionChain {
      */
     VersionChain before;
 
-    VersionChain(Bytes key, VersionChain before) {
+    /** Without versions; {@code firstRevision} is that of its first version, if this comes to be it. */
+    VersionChain(byte[] key, long firstRevision) {
+        super(firstRevision, DROPPED);
         this.key = key;
-        this.before = before;
+    }
+
+    /** The key, in an object that does not keep this one. */
+    Bytes key() {
+        return Bytes.unsafeWrap(key);
+    }
+
+    /** The oldest of the versions that were kept of this key: this itself where it is such a version. */
+    Version saved(SavedVersion oldest) {
+        if (oldest.value() == null
+                || oldest.lease() != 0
+                || oldest.version() != 1
+                || oldest.createRevision() != revision) {
+            return Version.saved(oldest, null);
+        }
+        value = oldest.value();
+        return this;
+    }
+
+    /** Lets go of the first version's value: it is not, or no longer, one of the key's versions. */
+    void dropFirst() {
+        value = DROPPED;
     }
 
     /** The newest version at or below {@code revision}, a tombstone perhaps, or null. Costs a step per newer version. */
     Version at(long revision) {
         Version candidate = newest;
         while (candidate != null && candidate.revision > revision) {
-            candidate = candidate.older;
+            candidate = candidate.older();
         }
         return candidate;
     }
@@ -42,11 +73,11 @@ final class VersionChain {
     Entry entry(Version version) {
         return Version.isLive(version)
                 ? new Entry(
-                        key,
+                        key(),
                         Bytes.unsafeWrap(version.value),
-                        version.createRevision,
+                        version.createRevision(),
                         version.revision,
-                        version.version,
+                        version.version(),
                         version.lease())
                 : null;
     }
@@ -54,7 +85,7 @@ final class VersionChain {
     /** The event that made one of the versions. */
     Event event(Version version, Entry previous) {
         return version.isTombstone()
-                ? new Event.Delete(key, version.revision, previous)
+                ? new Event.Delete(key(), version.revision, previous)
                 : new Event.Put(entry(version), previous);
     }
 }

@@ -105,8 +105,8 @@ public final class Watch implements AutoCloseable {
             int before = events.size();
             Commit commit = history.get(revision);
             if (commit != null) {
-                if (commit.revision != revision) {
-                    throw new AssertionError("S14: commit " + commit.revision + " in the place of " + revision);
+                if (commit.revision() != revision) {
+                    throw new AssertionError("S14: commit " + commit.revision() + " in the place of " + revision);
                 }
                 bytes += collect(commit, events);
             }
@@ -132,19 +132,19 @@ public final class Watch implements AutoCloseable {
     /** Adds the changes of a commit that are wanted; how many bytes they have. */
     private long collect(Commit commit, List<Event> events) {
         long bytes = 0;
-        for (int i = 0; i < commit.chains.length; i++) {
-            VersionChain chain = commit.chains[i];
-            Version version = commit.versions[i];
+        for (int i = 0; i < commit.size(); i++) {
+            VersionChain chain = commit.chain(i);
+            Version version = commit.version(i);
             boolean wanted = version.isTombstone() ? deletes : puts;
-            if (!wanted || !range.contains(chain.key)) {
+            if (!wanted || !range.contains(chain.key())) {
                 continue;
             }
-            Version older = version.older;
+            Version older = version.older();
             if (version.isTombstone() && !Version.isLive(older)) {
                 continue; // Put and deleted by the same command: nobody has seen it.
             }
             Entry before = previous ? chain.entry(older) : null;
-            bytes += chain.key.length()
+            bytes += chain.key.length
                     + (version.isTombstone() ? 0 : version.value.length)
                     + (before == null ? 0 : before.value().length());
             events.add(chain.event(version, before));

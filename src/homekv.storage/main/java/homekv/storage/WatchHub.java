@@ -288,8 +288,8 @@ final class WatchHub implements AutoCloseable {
             if (commit == null) {
                 throw new AssertionError("S15: commit " + revision + " was given up while watches wait behind it");
             }
-            for (VersionChain chain : commit.chains) {
-                changed.add(chain.key);
+            for (int i = 0; i < commit.size(); i++) {
+                changed.add(commit.chain(i).key());
             }
         }
         for (Bytes key : changed) {

@@ -100,6 +100,79 @@ class ConcurrencyTest {
         return entries.stream().mapToLong(ConcurrencyTest::balance).sum();
     }
 
+    // ---- First versions ----
+
+    /**
+     * S4, S13, S14: the value of a key's first version is dropped in place. Whoever reads it at that moment, since it was
+     * pinned until then, or in a window that has just moved on, gets the value or is told that it is too late.
+     */
+    @Test
+    void aFirstVersionIsReadAsItWasOrNotAtAll() throws Exception {
+        Limits limits = ROOMY.with(Limit.SNAPSHOT_BYTES, 0);
+        int rounds = Harness.count(1_500, 100_000);
+        int keysARound = 50;
+        AtomicInteger whole = new AtomicInteger();
+        AtomicInteger late = new AtomicInteger();
+        for (int round = 0; round < rounds; round++) {
+            List<Bytes> keys = MvccStoreTest.keys(keysARound);
+            try (Harness kv = new Harness(round % 2 == 0 ? limits : limits.with(Limit.HISTORY_BYTES, 1_000))) {
+                kv.applied(new Command.Set(
+                        keys.stream().map(key -> put(key, value(1))).toList()));
+                Snapshot snapshot = kv.store.snapshot();
+                Watch watch = kv.store.watch(Range.all(), 0, true, true, true);
+                Phaser start = new Phaser(3);
+                try (Harness.Crew crew = new Harness.Crew()) {
+                    crew.start(() -> {
+                        start.arriveAndAwaitAdvance();
+                        try {
+                            while (kv.store.revision() <= keysARound) {
+                                assertEquals(
+                                        List.of(1L),
+                                        read(snapshot).stream().distinct().toList());
+                                whole.incrementAndGet();
+                            }
+                        } catch (SnapshotExpiredException e) {
+                            late.incrementAndGet();
+                        }
+                    });
+                    crew.start(() -> {
+                        start.arriveAndAwaitAdvance();
+                        try {
+                            while (watch.revision() <= keysARound) {
+                                for (Event event : watch.next(1, 0)) {
+                                    Event.Put put = (Event.Put) event;
+                                    assertEquals(2, number(put.entry()));
+                                    assertEquals(1, number(put.previous()));
+                                    whole.incrementAndGet();
+                                }
+                                for (Bytes key : keys) {
+                                    for (Event event : kv.store.history(key, 1, 2)) {
+                                        Entry entry = ((Event.Put) event).entry();
+                                        assertEquals(entry.version(), number(entry));
+                                    }
+                                }
+                            }
+                        } catch (RevisionOutOfRangeException e) {
+                            late.incrementAndGet();
+                        }
+                    });
+                    start.arriveAndAwaitAdvance();
+                    for (Bytes key : keys) {
+                        kv.applied(Harness.set(put(key, value(2))));
+                    }
+                }
+                kv.store.checkInvariants();
+            }
+        }
+        System.out.println("read as they were " + whole + " times, too late " + late + " times");
+    }
+
+    private static List<Long> read(Snapshot snapshot) {
+        List<Long> values = new ArrayList<>();
+        snapshot.scan(Range.all(), false).forEachRemaining(entry -> values.add(number(entry)));
+        return values;
+    }
+
     // ---- Pins ----
 
     /*

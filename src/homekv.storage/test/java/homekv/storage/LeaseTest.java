@@ -518,6 +518,7 @@ class LeaseTest {
     void theMemoryOfLeasesAndTheirKeysIsGivenBack() {
         try (Harness kv = new Harness()) {
             kv.applied(set(put(A, value(1))));
+            kv.applied(set(put(A, value(1)))); // A key that is put again costs more than one that was put once.
             long held = kv.store.counters().heldBytes();
             for (int round = 0; round < 3; round++) {
                 for (int i = 1; i <= 100; i++) {

@@ -34,18 +34,22 @@ class ModelTest {
         final Limits limits;
         final List<TreeMap<Bytes, Entry>> revisions = new ArrayList<>(List.of(new TreeMap<>()));
 
-        /** By revision: when it was made, and what the history window is charged for it. */
+        /** By revision: when it was made, and what the history window is charged for it at the least and at the most. */
         final List<Long> madeNanos = new ArrayList<>(List.of(0L));
 
-        final List<Long> keptBytes = new ArrayList<>(List.of(0L));
+        final List<Long> leastKeptBytes = new ArrayList<>(List.of(0L));
+        final List<Long> mostKeptBytes = new ArrayList<>(List.of(0L));
 
         /** By key and revision: whether the key was there after it was written. */
         final Map<Bytes, TreeMap<Long, Boolean>> histories = new TreeMap<>();
 
         final TreeMap<Long, Lease> leases = new TreeMap<>();
 
-        /** The highest revision that has been compacted to, or that the last sweep should have come to. */
+        /** The highest revision that has been compacted to, or that the last sweep should have come to at the least. */
         long compacted;
+
+        /** What the last sweep may have come to at the most. */
+        long mostCompacted;
 
         long nowNanos;
         long sets;
@@ -152,14 +156,20 @@ class ModelTest {
 
         /** S13: how far a sweep compacts the history to keep its window within its limits, and no further. */
         void sweep() {
+            mostCompacted = compacted(mostKeptBytes);
+            compacted = compacted(leastKeptBytes);
+        }
+
+        private long compacted(List<Long> keptBytes) {
             long bytes = 0;
             for (long revision = revision(); revision > compacted; revision--) {
                 bytes += keptBytes.get((int) revision);
                 long ageNanos = nowNanos - madeNanos.get((int) revision);
                 if (bytes > limits.historyBytes() || ageNanos > limits.historyMillis() * 1_000_000) {
-                    compacted = revision;
+                    return revision;
                 }
             }
+            return compacted;
         }
 
         /**
@@ -284,9 +294,10 @@ class ModelTest {
         }
 
         private void publish() {
-            Footprint footprint = new Footprint(0);
-            long kept = Footprint.commitBytes(
+            Footprint footprint = new Footprint(false, 0);
+            long kept = footprint.commitBytes(
                     (int) written.stream().filter(this::changed).count());
+            long notNeeded = 0;
             for (Bytes key : written) {
                 if (!changed(key)) {
                     continue;
@@ -294,9 +305,11 @@ class ModelTest {
                 Entry old = before.get(key);
                 if (old != null) {
                     kept += footprint.putBytes(old.value().length(), old.lease());
+                    // Its key's first version needs no object of its own, unless the key was there as a deleted one.
+                    notNeeded += old.version() == 1 && old.lease() == 0 ? footprint.spareBytes() : 0;
                 }
                 if (!now.containsKey(key)) {
-                    kept += Footprint.VERSION_OVERHEAD_BYTES + footprint.keyBytes(key.length());
+                    kept += footprint.tombstoneBytes() + footprint.keyBytes(key.length());
                 }
                 if (lease(old) != lease(now.get(key)) && lease(old) != 0) {
                     reference.leases.get(lease(old)).keys.remove(key);
@@ -305,7 +318,8 @@ class ModelTest {
             }
             reference.revisions.add(now);
             reference.madeNanos.add(reference.nowNanos);
-            reference.keptBytes.add(kept);
+            reference.leastKeptBytes.add(kept - notNeeded);
+            reference.mostKeptBytes.add(kept);
         }
 
         private static long lease(Entry entry) {
@@ -730,7 +744,10 @@ class ModelTest {
         private void sweep() {
             kv.store.sweep();
             reference.sweep();
-            assertEquals(reference.compacted, kv.store.counters().compactRevision(), "S13: what the window keeps");
+            long compacted = kv.store.counters().compactRevision();
+            assertTrue(reference.compacted <= compacted, "S13: the window keeps too much");
+            assertTrue(compacted <= reference.mostCompacted, "S13: the window keeps too little");
+            reference.compacted = compacted;
             kv.store.checkInvariants();
             long[] needed = reference.versionsNeeded(
                     open.stream().map(Snapshot::revision).toList());
@@ -746,7 +763,7 @@ class ModelTest {
             long compacted = reference.compacted;
             reference.sweep();
             assertTrue(compactRevision >= compacted, "S13: the compact revision has fallen");
-            assertTrue(compactRevision <= reference.compacted, "S13: given up though the window had room");
+            assertTrue(compactRevision <= reference.mostCompacted, "S13: given up though the window had room");
             reference.compacted = compactRevision;
         }
 

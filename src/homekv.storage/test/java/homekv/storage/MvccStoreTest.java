@@ -263,9 +263,27 @@ class MvccStoreTest {
                 snapshots.forEach(Snapshot::close);
                 disturbed.assertNothingHeldButLiveKeys();
                 plain.assertNothingHeldButLiveKeys();
-                assertEquals(plain.store.counters(), disturbed.store.counters());
+                assertEquals(withoutHeldBytes(plain.store.counters()), withoutHeldBytes(disturbed.store.counters()));
             }
         });
+    }
+
+    /** How many objects a key takes depends on whether it was there as a deleted one when it was put. */
+    private static Counters withoutHeldBytes(Counters counters) {
+        return new Counters(
+                counters.revision(),
+                counters.keys(),
+                counters.keyBytes(),
+                counters.valueBytes(),
+                counters.versions(),
+                0,
+                counters.gets(),
+                counters.sets(),
+                counters.dels(),
+                counters.txns(),
+                counters.compactRevision(),
+                counters.leases(),
+                counters.watches());
     }
 
     static List<Bytes> keys(int count) {

@@ -13,6 +13,9 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledForJreRange;
+import org.junit.jupiter.api.condition.JRE;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
@@ -105,7 +108,10 @@ class SmallHeapTest {
                     assertEquals(versionsAKey * KEYS, kv.store.counters().versions());
                 }
                 kv.store.sweep();
-                assertEquals(held, kv.store.counters().heldBytes());
+                // Where a deleted key leaves nothing behind, each has been put once now; before, it had been put twice.
+                boolean putOnce = recreate && !pinned && !window;
+                long spare = putOnce ? KEYS * new Footprint(false, 0).spareBytes() : 0;
+                assertEquals(held, kv.store.counters().heldBytes() + spare);
                 assertEquals(KEYS, kv.store.counters().keys());
                 kv.store.checkInvariants();
                 if (pinned) {
@@ -124,6 +130,34 @@ class SmallHeapTest {
         }
     }
 
+    /** S6: what a client keeps of a key keeps neither the versions of the key nor its place in the store. */
+    @Test
+    void keysThatAreKeptByClientsKeepNoVersions() throws Exception {
+        Harness.child(KeptKeysProgram.class, List.of("-Xmx32m"));
+    }
+
+    static final class KeptKeysProgram {
+        private KeptKeysProgram() {}
+
+        public static void main(String[] args) {
+            List<Bytes> kept = new ArrayList<>();
+            try (Harness kv = new Harness()) {
+                for (int i = 0; i < 1_000; i++) {
+                    kv.applied(Harness.set(put(key(i), bytes(100_000))));
+                    try (Snapshot snapshot = kv.store.snapshot()) {
+                        kept.add(snapshot.scan(Range.all(), i % 2 == 0).next().key());
+                    }
+                    if (i % 3 == 0) {
+                        kv.applied(Harness.set(put(key(i), bytes(100_000))));
+                    }
+                    kv.applied(Harness.del(key(i)));
+                }
+                assertEquals(0, kv.store.counters().heldBytes());
+            }
+            Reference.reachabilityFence(kept);
+        }
+    }
+
     // ---- Account ----
 
     private enum Load {
@@ -132,48 +166,79 @@ class SmallHeapTest {
         LARGE_KEYS_WAITING,
         SMALL_VALUES_WAITING,
         TOMBSTONES,
+        ONE_BY_ONE_IN_THE_WINDOW,
+        MANY_AT_ONCE_IN_THE_WINDOW,
         VALUES_OVER_HALF_A_REGION,
         VALUES_OVER_A_REGION
     }
 
-    /** S7: what the account says is held is what the heap has grown by, to within fifteen per cent. */
+    /** S7: what the account says is held is what the heap has grown by, to within twelve per cent. */
     @ParameterizedTest
     @EnumSource(Load.class)
     void theAccountIsWhatTheHeapHolds(Load load) throws Exception {
-        Harness.child(
-                AccountProgram.class,
-                List.of("-Xmx700m", "-Xms700m", "-XX:+UseG1GC", "-XX:G1HeapRegionSize=1m"),
-                load.name());
+        account(load, false);
+    }
+
+    /** S7 */
+    @ParameterizedTest
+    @EnumSource(
+            value = Load.class,
+            names = {"SMALL_VALUES", "SMALL_VALUES_WAITING", "TOMBSTONES", "ONE_BY_ONE_IN_THE_WINDOW"})
+    @EnabledForJreRange(min = JRE.JAVA_25, disabledReason = "compact headers are the JVM's from 25 on")
+    void theAccountIsWhatTheHeapHoldsWithCompactHeaders(Load load) throws Exception {
+        account(load, true);
+    }
+
+    private static void account(Load load, boolean compactHeaders) throws Exception {
+        List<String> flags =
+                new ArrayList<>(List.of("-Xmx700m", "-Xms700m", "-XX:+UseG1GC", "-XX:G1HeapRegionSize=1m"));
+        if (compactHeaders) {
+            flags.add("-XX:+UseCompactObjectHeaders");
+        }
+        Harness.child(AccountProgram.class, flags, load.name(), Boolean.toString(compactHeaders));
     }
 
     static final class AccountProgram {
         private AccountProgram() {}
 
         public static void main(String[] args) {
-            Harness kv = new Harness(ROOMY.withHeapRegionBytes(1 << 20));
+            Load wanted = Load.valueOf(args[0]);
+            boolean window = wanted == Load.ONE_BY_ONE_IN_THE_WINDOW || wanted == Load.MANY_AT_ONCE_IN_THE_WINDOW;
+            Harness kv = new Harness(ROOMY.withHeapRegionBytes(1 << 20)
+                    .withCompactHeaders(Boolean.parseBoolean(args[1]))
+                    .with(Limit.HISTORY_BYTES, window ? 1 << 30 : 0));
             kv.applied(Harness.set(put(Harness.key(0), bytes(1))));
             kv.applied(Harness.del(Harness.key(0)));
             long before = usedHeapBytes();
-            Snapshot snapshot = load(kv, Load.valueOf(args[0]));
+            Snapshot snapshot = load(kv, wanted);
             long grownBytes = usedHeapBytes() - before;
             long heldBytes = kv.store.counters().heldBytes();
             kv.store.checkInvariants();
             System.out.println(args[0] + ": the heap has grown by " + grownBytes + ", held are " + heldBytes);
             assertTrue(grownBytes > 20_000_000, "too little to measure");
-            assertTrue(Math.abs(grownBytes - heldBytes) < 0.15 * grownBytes, "the account is wrong");
+            assertTrue(Math.abs(grownBytes - heldBytes) < 0.12 * grownBytes, "the account is wrong");
             Reference.reachabilityFence(snapshot);
             Reference.reachabilityFence(kv);
         }
 
         private static Snapshot load(Harness kv, Load load) {
             return switch (load) {
-                case SMALL_VALUES -> fill(kv, 300_000, 12, 8);
+                case SMALL_VALUES, ONE_BY_ONE_IN_THE_WINDOW -> fill(kv, 300_000, 12, 8);
+                case MANY_AT_ONCE_IN_THE_WINDOW -> {
+                    for (int i = 0; i < 300_000; i += 3) {
+                        kv.applied(Harness.set(
+                                put(key(i, 12), bytes(8)),
+                                put(key(i + 1, 12), bytes(8)),
+                                put(key(i + 2, 12), bytes(8))));
+                    }
+                    yield kv.store.snapshot();
+                }
                 case LARGE_KEYS -> fill(kv, 3_000, 20_000, 8);
                 case LARGE_KEYS_WAITING -> overwritten(kv, 3_000, 20_000, 8);
                 case SMALL_VALUES_WAITING -> overwritten(kv, 100_000, 12, 8);
                 case TOMBSTONES -> {
-                    Snapshot snapshot = fill(kv, 100_000, 12, 8);
-                    for (int i = 0; i < 100_000; i++) {
+                    Snapshot snapshot = fill(kv, 150_000, 12, 8);
+                    for (int i = 0; i < 150_000; i++) {
                         kv.applied(Harness.del(key(i, 12)));
                     }
                     yield snapshot;
