@@ -91,6 +91,26 @@ final class Commands {
         flags.put("backup", Set.of());
         flags.put("export", Set.of("--prefix", "--rev"));
         flags.put("import", Set.of("--skip-lines"));
+        flags.put(
+                "bench",
+                Set.of(
+                        "--in-flight",
+                        "--connections",
+                        "--keys-per-call",
+                        "--read-percent",
+                        "--for",
+                        "--calls",
+                        "--warm-up",
+                        "--rate",
+                        "--gather",
+                        "--key-count",
+                        "--value-bytes",
+                        "--zipf",
+                        "--seed",
+                        "--prefix",
+                        "--keep",
+                        "--overwrite",
+                        "--json"));
         return Map.copyOf(flags);
     }
 
@@ -153,6 +173,10 @@ final class Commands {
             case "backup" -> backup();
             case "export" -> export();
             case "import" -> importPairs();
+            case "bench" -> {
+                Bench bench = new Bench(arguments, operands, progress);
+                yield (client, out) -> bench.run(out);
+            }
             default -> throw new AssertionError("flags but no command: " + name);
         };
     }

@@ -62,6 +62,10 @@ public final class Hkvctl {
               hkvctl snapshot                        OK revision=7 keys=3 bytes=345 file=snapshot-0000000000000002:
                                                      the server's own file, with which it starts sooner
 
+            How fast the server is:
+              hkvctl bench get|set|mixed             calls a second, and for each second of the server's processors;
+                                                     hkvctl bench --help tells how
+
             Any command can be written in long form:
               hkvctl --cmd set --kvs KEY=VALUE [KEY=VALUE ...]
               hkvctl --cmd get|del --keys KEY [KEY ...]
@@ -101,6 +105,16 @@ public final class Hkvctl {
     /** What is to be done where the process is interrupted, or told to end, while the command is carried out. */
     private static volatile Runnable whenInterrupted = () -> {};
 
+    /** Where the server is, and how long to wait for its answers. */
+    record Server(String host, int port, Duration timeout) {
+        static Server of(Arguments arguments) throws UsageException {
+            return new Server(
+                    Text.utf8(arguments.value("--host").orElse(Program.DEFAULT_HOST)),
+                    (int) arguments.number("--port", Program.DEFAULT_PORT, 1, Program.MAX_PORT),
+                    Arguments.time("--timeout", arguments.value("--timeout").orElse("5s"), Duration.ofMillis(1)));
+        }
+    }
+
     private final Output out;
     private final InputStream in;
     private final Progress progress;
@@ -116,7 +130,8 @@ public final class Hkvctl {
         for (String flag : List.of("--kvs", "--keys")) {
             flags.put(flag, Arguments.Takes.OPERANDS);
         }
-        for (String flag : List.of("--reverse", "--keys-only", "--count-only", "--absent", "--prev")) {
+        for (String flag : List.of(
+                "--reverse", "--keys-only", "--count-only", "--absent", "--prev", "--keep", "--overwrite", "--json")) {
             flags.put(flag, Arguments.Takes.NOTHING);
         }
         for (String flag : List.of(
@@ -130,8 +145,22 @@ public final class Hkvctl {
                 "--expect",
                 "--set",
                 "--from-rev",
-                "--skip-lines")) {
+                "--skip-lines",
+                "--in-flight",
+                "--connections",
+                "--keys-per-call",
+                "--read-percent",
+                "--for",
+                "--calls",
+                "--warm-up",
+                "--rate",
+                "--key-count",
+                "--value-bytes",
+                "--seed")) {
             flags.put(flag, Arguments.Takes.VALUE);
+        }
+        for (String flag : List.of("--gather", "--zipf")) {
+            flags.put(flag, Arguments.Takes.VALUE_OR_NOTHING);
         }
         flags.put("--cmd", Arguments.Takes.VALUE);
         flags.put("--host", Arguments.Takes.VALUE_OR_NOTHING);
@@ -208,6 +237,7 @@ public final class Hkvctl {
                     : arguments.value("--cmd").orElse("");
             out.print(
                     switch (command) {
+                        case "bench" -> Bench.HELP;
                         case "txn" -> TxnScript.HELP;
                         case "export", "import" -> PairReader.HELP;
                         default -> HELP;
@@ -220,12 +250,9 @@ public final class Hkvctl {
             out.flush();
             return Program.DONE;
         }
-        String host = Text.utf8(arguments.value("--host").orElse(Program.DEFAULT_HOST));
-        int port = (int) arguments.number("--port", Program.DEFAULT_PORT, 1, Program.MAX_PORT);
-        Duration timeout =
-                Arguments.time("--timeout", arguments.value("--timeout").orElse("5s"), Duration.ofMillis(1));
+        Server server = Server.of(arguments);
         Commands.Command command = Commands.read(arguments, COMMON_FLAGS, in, progress);
-        try (HomeKvClient client = new HomeKvClient(host, port, timeout)) {
+        try (HomeKvClient client = new HomeKvClient(server.host(), server.port(), server.timeout())) {
             return command.run(client, out);
         } finally {
             out.flush(); // What was found stands in front of what then went wrong.

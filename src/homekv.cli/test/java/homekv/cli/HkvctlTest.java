@@ -99,7 +99,8 @@ class HkvctlTest {
                             "txn_cmds_count",
                             "compact_revision",
                             "leases_count",
-                            "watches_count"),
+                            "watches_count",
+                            "process_cpu_micros"),
                     List.copyOf(metrics.keySet()));
             assertEquals(
                     List.of(1L, 4L, 4L, 1L, 2L, 2L, 2L, 1L, 1L),

@@ -6,6 +6,7 @@ import homekv.rpc.proto.HomeKvServiceGrpc.HomeKvServiceBlockingStub;
 import homekv.rpc.proto.OutOfRange;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
+import io.grpc.ClientCall;
 import io.grpc.ClientInterceptors;
 import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
@@ -148,9 +149,14 @@ final class Connection implements AutoCloseable {
         }
     }
 
+    /** A call that has yet to be started; what it tells its listener, it tells on the connection's thread. */
+    <Q, R> ClientCall<Q, R> newCall(MethodDescriptor<Q, R> method) {
+        return calls.newCall(method, CallOptions.DEFAULT);
+    }
+
     /** Begins a call with a stream of answers. Does not block. */
     <Q, R> ResponseStream<R> open(MethodDescriptor<Q, R> method, Q request) {
-        return new ResponseStream<>(calls.newCall(method, CallOptions.DEFAULT), request);
+        return new ResponseStream<>(newCall(method), request);
     }
 
     /**

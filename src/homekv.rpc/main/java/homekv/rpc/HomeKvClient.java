@@ -141,7 +141,8 @@ public final class HomeKvClient implements AutoCloseable {
         this(new Connection(host, port, timeout));
     }
 
-    private HomeKvClient(Connection connection) {
+    /** A client over this connection, which it closes. */
+    HomeKvClient(Connection connection) {
         this.connection = connection;
         this.messages = new ClientMessages(connection);
     }

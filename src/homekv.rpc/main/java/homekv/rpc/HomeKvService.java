@@ -325,6 +325,7 @@ final class HomeKvService {
                 .setWatchesCount(counters.watches())
                 .setDurability(durability)
                 .setLogFailure(logFailure == null ? "" : logFailure)
+                .setProcessCpuMicros(ProcessorTime.micros())
                 .build();
         return MetricsResponse.newBuilder().setMetrics(metrics).build();
     }
