@@ -107,7 +107,9 @@ final class DurabilityPart implements Part {
         Report.Table table = report.table(
                 "writes",
                 List.of("durability", "what"),
-                Arrays.stream(WRITERS).mapToObj(writers -> writers == 1 ? "1 writer" : writers + " writers").toList());
+                Arrays.stream(WRITERS)
+                        .mapToObj(writers -> writers == 1 ? "1 writer" : writers + " writers")
+                        .toList());
         for (Durability durability : Durability.values()) {
             List<Rate> medians = Arrays.stream(WRITERS)
                     .mapToObj(writers -> rates.get(durability).get(writers).stream()
