@@ -22,6 +22,9 @@ public final class Benchmark {
     private static final Map<String, Part> PARTS = new LinkedHashMap<>();
 
     static {
+        PARTS.put("store", new StorePart());
+        PARTS.put("memory", new MemoryPart());
+        PARTS.put("scale", new ScalePart());
         PARTS.put("durability", new DurabilityPart());
     }
 

@@ -50,10 +50,15 @@ final class Child implements AutoCloseable {
 
     /** Ends it. */
     @Override
-    public void close() throws InterruptedException {
+    public void close() {
         questions.close();
-        if (!process.waitFor(5, TimeUnit.SECONDS)) {
-            process.destroyForcibly().waitFor();
+        try {
+            if (process.waitFor(5, TimeUnit.SECONDS)) {
+                return;
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
+        process.destroyForcibly();
     }
 }

@@ -35,9 +35,11 @@ final class Latencies {
     }
 
     static String text(long nanos) {
-        return nanos < 10_000
-                ? "%.1f µs".formatted(nanos / 1e3)
-                : nanos < 1_000_000 ? "%.0f µs".formatted(nanos / 1e3) : "%.2f ms".formatted(nanos / 1e6);
+        return nanos < 2_000
+                ? nanos + " ns"
+                : nanos < 10_000
+                        ? "%.1f µs".formatted(nanos / 1e3)
+                        : nanos < 1_000_000 ? "%.0f µs".formatted(nanos / 1e3) : "%.2f ms".formatted(nanos / 1e6);
     }
 
     /** A percentile for a report. */

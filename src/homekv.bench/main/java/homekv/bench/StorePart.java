@@ -1,0 +1,157 @@
+package homekv.bench;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The store in its process, beside other ordered maps: a million keys of 16 bytes with values of 100, in random order.
+ *
+ * <p>Not by JMH: it starts a JVM for each benchmark of each contender, which would have to be filled each time, and runs
+ * them one after the other, so that a machine that others use too favours the one or the other. Here each contender has
+ * one JVM, is filled once, and warmed up by what is measured; then each has its round, again and again, and medians are
+ * told. JMH's other gains are had as well: each loop is compiled by itself, what is read is used, and threads start
+ * together.
+ */
+final class StorePart implements Part {
+    private final Map<String, Child> jvms = new LinkedHashMap<>();
+    private int keys;
+    private int rounds;
+    private int warmRounds;
+    private int roundMillis;
+
+    @Override
+    public void measure(Report report, Setting setting) throws Exception {
+        keys = setting.quick() ? 20_000 : 1_000_000;
+        rounds = setting.quick() ? 1 : 5;
+        warmRounds = setting.quick() ? 0 : 3;
+        roundMillis = setting.quick() ? 20 : 300;
+        List<String> flags = new ArrayList<>(setting.serverFlags());
+        flags.add(setting.quick() ? "-Xmx512m" : "-Xmx4g");
+        report.part("store", "The store in its process");
+        report.text(
+                ("%,d keys of 16 bytes, values of 100, in random order; each contender in a JVM with the server's flags"
+                                + " and 4 GiB of heap. Time an operation of one thread, the median of %d rounds of %d ms in turns,"
+                                + " and how far half of them lie from it. Bytes allocated an operation; 144 of a put's are the key"
+                                + " and the value.")
+                        .formatted(keys, rounds, roundMillis));
+        try {
+            for (String name : Contender.NAMES) {
+                jvms.put(name, ContenderJvm.start(flags, name, keys, 100, 0));
+            }
+            besideWriter(report);
+            operations(report);
+        } finally {
+            for (Child jvm : jvms.values()) {
+                jvm.close();
+            }
+            jvms.clear();
+        }
+    }
+
+    private void operations(Report report) throws Exception {
+        Report.Table table = report.table("operations", List.of("operation", "threads", "what"), Contender.NAMES);
+        for (Operation operation : List.of(Operation.GET, Operation.PUT, Operation.MIXED, Operation.SCAN)) {
+            for (int threads = 1; threads <= 2; threads++) {
+                row(table, operation.title, threads, round(operation, threads), Contender.NAMES);
+            }
+        }
+        for (int threads = 1; threads <= 2; threads++) {
+            row(
+                    table,
+                    Operation.SNAPSHOT.title,
+                    threads,
+                    round(Operation.SNAPSHOT, threads),
+                    List.of("HomeKV", "MVStore"));
+        }
+        // Last: it makes them larger, by half in the end.
+        for (int threads = 1; threads <= 2; threads++) {
+            row(table, "put, of a new key", threads, "fresh " + threads + " " + keys / 40, Contender.NAMES);
+        }
+    }
+
+    private String round(Operation... operations) {
+        return "round " + roundMillis + " "
+                + String.join(",", Arrays.stream(operations).map(Enum::name).toList());
+    }
+
+    private String round(Operation operation, int threads) {
+        return round(Collections.nCopies(threads, operation).toArray(Operation[]::new));
+    }
+
+    private void row(Report.Table table, String title, int threads, String question, List<String> names)
+            throws Exception {
+        Map<String, double[]> nanos = new LinkedHashMap<>();
+        Map<String, double[]> bytes = new LinkedHashMap<>();
+        for (int round = -warmRounds; round < rounds; round++) {
+            for (String name : names) {
+                long[] answer = ContenderJvm.numbers(jvms.get(name).ask(question));
+                if (round >= 0) {
+                    nanos.computeIfAbsent(name, n -> new double[rounds])[round] = perOperation(answer, 1);
+                    bytes.computeIfAbsent(name, n -> new double[rounds])[round] = perOperation(answer, 2);
+                }
+            }
+        }
+        table.row(
+                List.of(title, threads, "time"),
+                Contender.NAMES.stream()
+                        .map(name -> names.contains(name) ? Report.Value.median(nanos.get(name), "ns") : null)
+                        .toArray(Report.Value[]::new));
+        if (threads == 1) {
+            table.row(
+                    List.of(title, threads, "bytes"),
+                    Contender.NAMES.stream()
+                            .map(name ->
+                                    names.contains(name) ? Report.Value.of(median(bytes.get(name)), "bytes") : null)
+                            .toArray(Report.Value[]::new));
+        }
+    }
+
+    /** Of what each thread answers, so much an operation of one of them. */
+    private static double perOperation(long[] answer, int which) {
+        double done = 0;
+        double all = 0;
+        for (int i = 0; i < answer.length; i += 3) {
+            done += answer[i];
+            all += answer[i + which];
+        }
+        return all / done;
+    }
+
+    private void besideWriter(Report report) throws Exception {
+        Map<String, double[][]> results = new LinkedHashMap<>(); // Multi-gets, puts beside them, puts alone, slower by.
+        for (int round = -warmRounds; round < rounds; round++) {
+            for (String name : Contender.NAMES) {
+                long[] beside = ContenderJvm.numbers(jvms.get(name).ask(round(Operation.MULTI_GET, Operation.PUT)));
+                long[] alone = ContenderJvm.numbers(jvms.get(name).ask(round(Operation.PUT)));
+                if (round >= 0) {
+                    double[][] result = results.computeIfAbsent(name, n -> new double[4][rounds]);
+                    result[0][round] = beside[0] * 1e9 / beside[1];
+                    result[1][round] = beside[3] * 1e9 / beside[4];
+                    result[2][round] = alone[0] * 1e9 / alone[1];
+                    result[3][round] = 100 * (1 - result[1][round] / result[2][round]);
+                }
+            }
+        }
+        report.text(
+                "Ten keys as of one moment, over and over, while a writer puts without a pause. The skip list cannot do"
+                        + " so; it gets one key after the other.");
+        Report.Table table = report.table(
+                "multi-get beside a writer",
+                List.of("of"),
+                List.of("multi-gets/s", "puts/s beside", "puts/s alone", "puts slower by %"));
+        results.forEach((name, result) -> table.row(
+                List.of(name),
+                Report.Value.median(result[0], "multi-gets/s"),
+                Report.Value.median(result[1], "puts/s"),
+                Report.Value.median(result[2], "puts/s"),
+                Report.Value.of(median(result[3]), "%")));
+    }
+
+    private static double median(double[] rounds) {
+        return Report.Value.median(rounds, "").value();
+    }
+}
