@@ -25,6 +25,8 @@ public final class Benchmark {
         PARTS.put("store", new StorePart());
         PARTS.put("memory", new MemoryPart());
         PARTS.put("scale", new ScalePart());
+        PARTS.put("wire", new WirePart());
+        PARTS.put("gathering", new GatheringPart());
         PARTS.put("durability", new DurabilityPart());
     }
 

@@ -38,13 +38,13 @@ public final class EchoServer extends HomeKvServiceGrpc.HomeKvServiceImplBase {
     private EchoServer() {}
 
     /**
-     * Serves on the loopback address, prints the port, and ends with its standard input.
+     * Serves on the loopback address, prints where, and ends with its standard input.
      *
      * @param args how many event loops it has; 0 for gRPC's default. Then, a port: it serves there until it is killed
      */
     public static void main(String[] args) throws IOException, InterruptedException {
         Server server = server(Integer.parseInt(args[0]), args.length > 1 ? Integer.parseInt(args[1]) : 0);
-        System.out.println(server.getPort());
+        System.out.println("the echo answers at 127.0.0.1:" + server.getPort());
         if (args.length > 1) {
             server.awaitTermination();
         }

@@ -190,9 +190,84 @@ public final class LoadGenerator implements AutoCloseable {
             }
         }
 
-        /** Gets of one key each, 64 in flight, for ten seconds, after 100,000 that are not measured. */
-        public static Plan gets(Keys keys, long seed) {
-            return new Plan(keys, 100, 1, 64, 0, 100_000, MAX_CALLS, Duration.ofSeconds(10), seed, Callers.CALLBACKS);
+        /** Calls by callbacks, each followed by the next; none to warm up. */
+        public static Plan of(Keys keys, int readPercent, int keysPerCall, int inFlight, Duration duration) {
+            return new Plan(keys, readPercent, keysPerCall, inFlight, 0, 0, MAX_CALLS, duration, 0, Callers.CALLBACKS);
+        }
+
+        /** This plan with so many calls at the most. */
+        public Plan withCalls(long calls) {
+            return new Plan(
+                    keys,
+                    readPercent,
+                    keysPerCall,
+                    inFlight,
+                    callsPerSecond,
+                    warmUpCalls,
+                    calls,
+                    duration,
+                    seed,
+                    callers);
+        }
+
+        /** This plan after so many calls that are not measured. */
+        public Plan withWarmUpCalls(long warmUpCalls) {
+            return new Plan(
+                    keys,
+                    readPercent,
+                    keysPerCall,
+                    inFlight,
+                    callsPerSecond,
+                    warmUpCalls,
+                    calls,
+                    duration,
+                    seed,
+                    callers);
+        }
+
+        /** This plan at a rate; 0 for none. */
+        public Plan withCallsPerSecond(long callsPerSecond) {
+            return new Plan(
+                    keys,
+                    readPercent,
+                    keysPerCall,
+                    inFlight,
+                    callsPerSecond,
+                    warmUpCalls,
+                    calls,
+                    duration,
+                    seed,
+                    callers);
+        }
+
+        /** This plan for so long at the most. */
+        public Plan withDuration(Duration duration) {
+            return new Plan(
+                    keys,
+                    readPercent,
+                    keysPerCall,
+                    inFlight,
+                    callsPerSecond,
+                    warmUpCalls,
+                    calls,
+                    duration,
+                    seed,
+                    callers);
+        }
+
+        /** This plan made by others. */
+        public Plan withCallers(Callers callers) {
+            return new Plan(
+                    keys,
+                    readPercent,
+                    keysPerCall,
+                    inFlight,
+                    callsPerSecond,
+                    warmUpCalls,
+                    calls,
+                    duration,
+                    seed,
+                    callers);
         }
     }
 
