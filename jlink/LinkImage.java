@@ -1,6 +1,7 @@
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.IOException;
+import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.lang.module.ModuleFinder;
@@ -21,6 +22,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
 import java.util.spi.ToolProvider;
 import java.util.stream.Stream;
 import java.util.zip.ZipFile;
@@ -43,6 +46,32 @@ import java.util.zip.ZipFile;
 final class LinkImage {
     /** The programs, and what the JVM offers to whoever looks into a running one. */
     private static final String ROOT_MODULES = "homekv.cli,jdk.management";
+
+    /** JDK 24 has such caches, too, but takes two runs to make one. */
+    private static final boolean CAN_CACHE = Runtime.version().feature() >= 25;
+
+    private static final List<String> PROGRAMS = List.of("homekv", "hkvctl");
+
+    /** All of a training run's start, calls and end; it takes some seconds. */
+    private static final long TRAINING_SECONDS = 60;
+
+    /** What the client is trained on, and the server by it, before a get from the program's start to its end. */
+    private static final List<String> CALLS = List.of(
+            "set a=1 b=2",
+            "get a b c",
+            "scan",
+            "scan --prefix a --limit 1 --reverse",
+            "cas a --expect 1 --set 2",
+            "incr n 5",
+            "getset b 3",
+            "getdel b",
+            "lease grant 60s",
+            "history a",
+            "diff --rev 1..2",
+            "export -",
+            "metrics",
+            "del b n",
+            "set a=1");
 
     private final Path source;
     private final Path target;
@@ -81,6 +110,7 @@ final class LinkImage {
             dropUnused();
             addLaunchers();
             addLegal();
+            makeCaches();
             setModes();
 
             Files.deleteIfExists(built);
@@ -182,7 +212,8 @@ final class LinkImage {
         // Nothing of the JVM's on standard output, and on standard error only what keeps it from working.
         both.add("-XX:+DisplayVMOutputToStderr");
         both.add("-Xlog:disable");
-        both.add("-Xlog:all=error:stderr");
+        // Without its cache, or with one that does not fit the flags, a JVM starts later and is none the worse for it.
+        both.add("-Xlog:all=error" + (CAN_CACHE ? ",aot*=off,cds*=off" : "") + ":stderr");
         // Netty and protobuf use sun.misc.Unsafe.
         if (jdk >= 23) both.add("--sun-misc-unsafe-memory-access=allow");
 
@@ -196,6 +227,8 @@ final class LinkImage {
         // One short call: what matters is how soon the JVM is up.
         var client = new ArrayList<>(both);
         client.addAll(List.of("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx1g"));
+        // Most of what a call runs, it runs too seldom to be worth compiling.
+        client.add("-XX:CompileThresholdScaling=4");
         Files.write(image.resolve("lib/hkvctl.jvmargs"), client);
 
         try (var launchers = Files.newDirectoryStream(source.resolveSibling("bin"))) {
@@ -204,6 +237,113 @@ final class LinkImage {
                 Files.copy(launcher, copy, LinkOption.NOFOLLOW_LINKS);
             }
         }
+    }
+
+    /**
+     * Makes an AOT cache for each launcher from what its JVM has loaded, linked and run often in a training run with the
+     * launcher's own flags: lib/homekv.aot and lib/hkvctl.aot. They hold for the image wherever it is put. Where that
+     * cannot be done, the image is one without: the launchers take the caches that are there.
+     */
+    private void makeCaches() throws IOException {
+        if (!CAN_CACHE) return;
+        // Processes that are under way when this one is told to end.
+        var hook = new Thread(LinkImage::endProcesses);
+        Runtime.getRuntime().addShutdownHook(hook);
+        try {
+            train(System.nanoTime() + TimeUnit.SECONDS.toNanos(TRAINING_SECONDS));
+        } catch (IllegalStateException failed) {
+            for (String name : PROGRAMS) Files.deleteIfExists(cache(name));
+            System.out.println(
+                    "The programs will take longer to start, since there are no AOT caches: " + failed.getMessage());
+        } finally {
+            endProcesses();
+            Runtime.getRuntime().removeShutdownHook(hook);
+            for (String name : PROGRAMS) Files.deleteIfExists(image.resolve("lib/" + name + ".aot.config"));
+        }
+    }
+
+    private void train(long deadline) throws IOException {
+        // With a directory, as most are started: what a server without one needs beside that is next to nothing.
+        Path data = scratch.resolve("data");
+        // A heap that any machine has, and whose addresses are compressed as those of every heap below 32 GiB.
+        Process server = java("homekv", "-Xmx256m", "Homekv", "--data-dir", data.toString(), "-h", "-p", "0");
+        String port = awaitPort(server, deadline);
+        Process client = java("hkvctl", "-Xmx1g", "Rehearsal", "get", "a", "-p", port);
+        try (var calls = new PrintStream(client.getOutputStream(), false, UTF_8)) {
+            for (String call : CALLS) calls.println(call + " -p " + port);
+        }
+        // Each writes its cache as it ends.
+        awaitEnd("hkvctl", client, deadline);
+        server.destroy();
+        awaitEnd("homekv", server, deadline);
+    }
+
+    /** Starts a program as its launcher does, but to leave a cache behind. */
+    private Process java(String program, String heap, String mainClass, String... arguments) throws IOException {
+        var command = new ArrayList<>(List.of(
+                image.resolve("bin/java").toString(),
+                "@" + image.resolve("lib/" + program + ".jvmargs"),
+                heap,
+                "-XX:AOTCacheOutput=" + cache(program),
+                "-m",
+                "homekv.cli/homekv.cli." + mainClass));
+        command.addAll(List.of(arguments));
+        var builder = new ProcessBuilder(command)
+                .redirectErrorStream(true)
+                .redirectOutput(output(program).toFile());
+        builder.environment().clear();
+        return builder.start();
+    }
+
+    private Path cache(String program) {
+        return image.resolve("lib/" + program + ".aot");
+    }
+
+    private Path output(String program) {
+        return scratch.resolve(program + ".output");
+    }
+
+    /** What a program has said first, to stand behind what went wrong with it. */
+    private String said(String program) throws IOException {
+        return Files.readString(output(program))
+                .lines()
+                .findFirst()
+                .map(line -> ": " + line)
+                .orElse("");
+    }
+
+    private String awaitPort(Process server, long deadline) throws IOException {
+        var ready = Pattern.compile("listening on .*:([0-9]+)\\R");
+        while (server.isAlive() && System.nanoTime() < deadline) {
+            var line = ready.matcher(Files.readString(output("homekv")));
+            if (line.find()) return line.group(1);
+            pause();
+        }
+        throw new IllegalStateException("homekv did not start" + said("homekv"));
+    }
+
+    private void awaitEnd(String program, Process process, long deadline) throws IOException {
+        try {
+            boolean ended = process.waitFor(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
+            if (!ended || process.exitValue() != 0 || !Files.exists(cache(program))) {
+                throw new IllegalStateException(program + " left none" + said(program));
+            }
+        } catch (InterruptedException impossible) {
+            throw new AssertionError(impossible);
+        }
+    }
+
+    private static void pause() {
+        try {
+            Thread.sleep(10);
+        } catch (InterruptedException impossible) {
+            throw new AssertionError(impossible);
+        }
+    }
+
+    /** Ends what this process has started and what that has started. */
+    private static void endProcesses() {
+        ProcessHandle.current().descendants().forEach(ProcessHandle::destroyForcibly);
     }
 
     /**

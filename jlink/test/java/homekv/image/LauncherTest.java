@@ -1,6 +1,7 @@
 package homekv.image;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -83,6 +84,16 @@ final class LauncherTest {
         assertEquals("homekv.cli/homekv.cli.Hkvctl\n" + String.join("\n", odd) + "\n", afterFlags(program));
         assertEquals(0, program.awaitExit());
         assertEquals("", program.err());
+    }
+
+    @Test
+    void theJvmGetsTheCacheOfItsProgramWhereThereIsOne() throws IOException {
+        assertFalse(inImage("/bin/sh", "homekv", List.of()).out().contains("AOTCache"));
+        Path cache = Files.writeString(folder.resolve("image/lib/homekv.aot"), "");
+        assertTrue(inImage("/bin/sh", "homekv", List.of())
+                .out()
+                .contains("\n-XX:AOTCache=" + cache.getParent().resolveSibling("bin") + "/../lib/homekv.aot\n"));
+        assertFalse(inImage("/bin/sh", "hkvctl", List.of()).out().contains("AOTCache"));
     }
 
     @ParameterizedTest

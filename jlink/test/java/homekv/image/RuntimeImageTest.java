@@ -4,20 +4,26 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertIterableEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** What is in the linked image, and that it runs wherever it is put. */
 final class RuntimeImageTest {
     private static final Path TARGET = Path.of("target").toAbsolutePath();
+
+    /** The image is of the JDK that runs this. Earlier ones make none. */
+    private static final boolean HAS_CACHES = Runtime.version().feature() >= 25;
 
     @TempDir
     private Path folder;
@@ -76,12 +82,92 @@ final class RuntimeImageTest {
     }
 
     @Test
-    void theImageTakesAtMost55Megabytes() throws IOException {
+    void theImageTakesAtMost55MegabytesBesideItsCaches() throws IOException {
         long bytes = 0;
         try (var files = Files.walk(image())) {
-            for (Path file : files.toList()) bytes += Files.isRegularFile(file) ? Files.size(file) : 0;
+            for (Path file : files.toList()) {
+                if (Files.isRegularFile(file) && !file.toString().endsWith(".aot")) bytes += Files.size(file);
+            }
         }
         assertTrue(bytes <= 55_000_000, "the image takes " + bytes + " bytes");
+    }
+
+    @Test
+    void eachProgramHasACacheThatItsJvmTakesAlsoWhereTheImageIsMoved() throws IOException {
+        assumeTrue(HAS_CACHES);
+        Path moved = Files.createDirectory(folder.resolve("another place"));
+        Program copy = Program.run(
+                Map.of("PATH", System.getenv("PATH")), List.of("cp", "-R", image().toString(), moved.toString()));
+        assertEquals(0, copy.awaitExit(), copy::err);
+        Path other = moved.resolve(image().getFileName());
+        for (Path each : List.of(image(), other)) {
+            assertTakesCache(each, "homekv", "homekv.cli/homekv.cli.Homekv", "--version");
+            assertTakesCache(each, "homekv", "homekv.cli/homekv.cli.Homekv", "--version", "-Xmx64m");
+            assertTakesCache(each, "hkvctl", "homekv.cli/homekv.cli.Hkvctl", "--version");
+        }
+    }
+
+    /** The JVM says of classes where they come from, if asked to. */
+    private void assertTakesCache(Path image, String name, String main, String argument, String... flags)
+            throws IOException {
+        var command = new ArrayList<>(List.of(
+                image.resolve("bin/java").toString(),
+                "@" + image.resolve("lib/" + name + ".jvmargs"),
+                "-XX:AOTCache=" + image.resolve("lib/" + name + ".aot"),
+                "-Xlog:class+load:stdout"));
+        command.addAll(List.of(flags));
+        command.addAll(List.of("-m", main, argument));
+        Program java = Program.run(Map.of(), command);
+        String className = main.replaceFirst(".*/", "");
+        assertTrue(
+                java.out().lines().anyMatch(line -> line.matches(".* " + className + " source: shared objects file.*")),
+                java::out);
+    }
+
+    @Test
+    void nothingChangesButTheTimeWhereACacheCannotBeUsed() throws IOException {
+        assumeTrue(HAS_CACHES);
+        Path copy = unpack(folder);
+        Path bin = copy.resolve("bin");
+        for (String program : List.of("homekv", "hkvctl")) {
+            Path cache = copy.resolve("lib/" + program + ".aot");
+            byte[] whole = Files.readAllBytes(cache);
+            byte[] noise = new byte[whole.length];
+            new Random(1).nextBytes(noise);
+            for (byte[] damaged : List.of(new byte[0], Arrays.copyOf(whole, whole.length / 2), noise)) {
+                Files.write(cache, damaged);
+                assertSaysItsVersion(bin.resolve(program));
+            }
+            Files.delete(cache);
+        }
+        serveAndCall(Map.of(), bin.resolve("homekv"), bin.resolve("hkvctl"));
+    }
+
+    @Test
+    void nothingChangesButTheTimeWhereTheCacheIsOfOtherFlags() throws IOException {
+        assumeTrue(HAS_CACHES);
+        for (String flag : List.of("-XX:-UseCompressedOops", "-Xmx40g", "-XX:-UseCompactObjectHeaders")) {
+            Program java = Program.run(
+                    Map.of(),
+                    List.of(
+                            image().resolve("bin/java").toString(),
+                            "@" + image().resolve("lib/homekv.jvmargs"),
+                            "-XX:AOTCache=" + image().resolve("lib/homekv.aot"),
+                            flag,
+                            "-m",
+                            "homekv.cli/homekv.cli.Homekv",
+                            "--version"));
+            assertEquals(0, java.awaitExit(), flag);
+            assertEquals("", java.err(), flag);
+            assertEquals(1, java.out().lines().count(), java::out);
+        }
+    }
+
+    private static void assertSaysItsVersion(Path program) {
+        Program version = Program.run(program, "--version");
+        assertEquals(0, version.awaitExit());
+        assertEquals("", version.err());
+        assertTrue(version.out().matches(program.getFileName() + " [0-9.]+\n"), version::out);
     }
 
     @Test

@@ -28,6 +28,7 @@ public final class Benchmark {
         PARTS.put("wire", new WirePart());
         PARTS.put("gathering", new GatheringPart());
         PARTS.put("durability", new DurabilityPart());
+        PARTS.put("startup", new StartUpPart());
     }
 
     private Benchmark() {}
