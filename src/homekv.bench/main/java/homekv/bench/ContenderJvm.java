@@ -21,7 +21,7 @@ import javax.management.ObjectName;
  *
  * <ul>
  *   <li>{@code round MILLIS OPERATION,…}: one thread for each, all at once. For each: how often it was done, in how many
- *       nanoseconds, and how many bytes the thread allocated
+ *       nanoseconds, how many of these the thread had a processor, and how many bytes it allocated
  *   <li>{@code fresh THREADS KEYS}: the same for adding so many keys by each
  *   <li>{@code overwrite TIMES}: keys that it began with
  *   <li>{@code forget}: nothing of the past is kept any more
@@ -145,10 +145,13 @@ final class ContenderJvm {
             Callable<String> task = () -> {
                 start.await();
                 long bytesBefore = THREADS.getCurrentThreadAllocatedBytes();
+                long cpuBefore = THREADS.getCurrentThreadCpuTime();
                 long begin = System.nanoTime();
                 long done = step.run();
                 long nanos = System.nanoTime() - begin;
-                return done + " " + nanos + " " + (THREADS.getCurrentThreadAllocatedBytes() - bytesBefore);
+                long cpuNanos = THREADS.getCurrentThreadCpuTime() - cpuBefore;
+                long bytes = THREADS.getCurrentThreadAllocatedBytes() - bytesBefore;
+                return done + " " + nanos + " " + cpuNanos + " " + bytes;
             };
             results.add(threads.submit(task));
         }
@@ -180,7 +183,7 @@ final class ContenderJvm {
         return total[2] + " " + total[1];
     }
 
-    /** A round's answer, as numbers: three for each thread. */
+    /** A round's answer, as numbers: four for each thread. */
     static long[] numbers(String answer) {
         return Arrays.stream(answer.split(" ")).mapToLong(Long::parseLong).toArray();
     }

@@ -35,7 +35,7 @@ final class StorePart implements Part {
         report.text(
                 ("%,d keys of 16 bytes, values of 100, in random order; each contender in a JVM with the server's flags"
                                 + " and 4 GiB of heap. Time an operation of one thread, the median of %d rounds of %d ms in turns,"
-                                + " and how far half of them lie from it. Bytes allocated an operation; 144 of a put's are the key"
+                                + " and how far half of them lie from it; what of it the thread had a processor. Bytes allocated an operation; 144 of a put's are the key"
                                 + " and the value.")
                         .formatted(keys, rounds, roundMillis));
         try {
@@ -84,37 +84,39 @@ final class StorePart implements Part {
 
     private void row(Report.Table table, String title, int threads, String question, List<String> names)
             throws Exception {
-        Map<String, double[]> nanos = new LinkedHashMap<>();
-        Map<String, double[]> bytes = new LinkedHashMap<>();
+        List<String> whats = threads == 1 ? List.of("time", "processor time", "bytes") : List.of("time");
+        Map<String, double[][]> results = new LinkedHashMap<>();
         for (int round = -warmRounds; round < rounds; round++) {
             for (String name : names) {
                 long[] answer = ContenderJvm.numbers(jvms.get(name).ask(question));
-                if (round >= 0) {
-                    nanos.computeIfAbsent(name, n -> new double[rounds])[round] = perOperation(answer, 1);
-                    bytes.computeIfAbsent(name, n -> new double[rounds])[round] = perOperation(answer, 2);
+                for (int what = 0; round >= 0 && what < whats.size(); what++) {
+                    results.computeIfAbsent(name, n -> new double[whats.size()][rounds])[what][round] =
+                            perOperation(answer, 1 + what);
                 }
             }
         }
-        table.row(
-                List.of(title, threads, "time"),
-                Contender.NAMES.stream()
-                        .map(name -> names.contains(name) ? Report.Value.median(nanos.get(name), "ns") : null)
-                        .toArray(Report.Value[]::new));
-        if (threads == 1) {
+        for (int what = 0; what < whats.size(); what++) {
+            int which = what;
             table.row(
-                    List.of(title, threads, "bytes"),
+                    List.of(title, threads, whats.get(which)),
                     Contender.NAMES.stream()
-                            .map(name ->
-                                    names.contains(name) ? Report.Value.of(median(bytes.get(name)), "bytes") : null)
+                            .map(name -> results.get(name))
+                            .map(result -> result == null ? null : value(result[which], whats.get(which)))
                             .toArray(Report.Value[]::new));
         }
+    }
+
+    private static Report.Value value(double[] rounds, String what) {
+        return what.equals("bytes")
+                ? Report.Value.of(median(rounds), "bytes")
+                : Report.Value.median(rounds, "ns");
     }
 
     /** Of what each thread answers, so much an operation of one of them. */
     private static double perOperation(long[] answer, int which) {
         double done = 0;
         double all = 0;
-        for (int i = 0; i < answer.length; i += 3) {
+        for (int i = 0; i < answer.length; i += 4) {
             done += answer[i];
             all += answer[i + which];
         }
@@ -130,7 +132,7 @@ final class StorePart implements Part {
                 if (round >= 0) {
                     double[][] result = results.computeIfAbsent(name, n -> new double[4][rounds]);
                     result[0][round] = beside[0] * 1e9 / beside[1];
-                    result[1][round] = beside[3] * 1e9 / beside[4];
+                    result[1][round] = beside[4] * 1e9 / beside[5];
                     result[2][round] = alone[0] * 1e9 / alone[1];
                     result[3][round] = 100 * (1 - result[1][round] / result[2][round]);
                 }
