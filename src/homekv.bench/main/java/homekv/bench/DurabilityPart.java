@@ -1,5 +1,6 @@
 package homekv.bench;
 
+import homekv.rpc.Latencies;
 import homekv.storage.Bytes;
 import homekv.storage.Command;
 import homekv.storage.CommandLog;
@@ -66,7 +67,7 @@ final class DurabilityPart implements Part {
 
     private void forces() throws IOException {
         Path file = directory.resolve("forces");
-        Latencies latencies = new Latencies(1 << 20);
+        Latencies latencies = new Latencies();
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE)) {
             ByteBuffer record = ByteBuffer.allocate(160);
             long end = System.nanoTime() + rounds * roundMillis * 1_000_000;
@@ -83,8 +84,8 @@ final class DurabilityPart implements Part {
                 .row(
                         List.of("160 bytes appended and forced"),
                         Report.Value.of(latencies.count() * 1e3 / (rounds * roundMillis), "forces/s"),
-                        latencies.value(50),
-                        latencies.value(99));
+                        percentile(latencies, 50),
+                        percentile(latencies, 99));
     }
 
     // ---- Writes per second ----
@@ -126,7 +127,7 @@ final class DurabilityPart implements Part {
                 table.row(
                         List.of(durability, "p" + percent),
                         medians.stream()
-                                .map(median -> median.latencies.value(percent))
+                                .map(median -> percentile(median.latencies, percent))
                                 .toArray(Report.Value[]::new));
             }
         }
@@ -146,7 +147,7 @@ final class DurabilityPart implements Part {
     }
 
     private Rate writeAtOnce(CommandLog log, int writers) throws InterruptedException {
-        Latencies latencies = new Latencies(1 << 22);
+        Latencies latencies = new Latencies();
         AtomicLong done = new AtomicLong();
         AtomicBoolean measuring = new AtomicBoolean();
         AtomicBoolean over = new AtomicBoolean();
@@ -292,8 +293,8 @@ final class DurabilityPart implements Part {
     }
 
     private void snapshotFiles() throws Exception {
-        Latencies[] gets = {new Latencies(1 << 22), new Latencies(1 << 22)};
-        Latencies[] sets = {new Latencies(1 << 22), new Latencies(1 << 22)};
+        Latencies[] gets = {new Latencies(), new Latencies()};
+        Latencies[] sets = {new Latencies(), new Latencies()};
         long bytes = 0;
         long nanos = 0;
         fill(1_000);
@@ -323,13 +324,27 @@ final class DurabilityPart implements Part {
                         .formatted(1_000_000_000 / Load.GET_PERIOD_NANOS, 1_000_000_000 / Load.SET_PERIOD_NANOS));
         Report.Table table =
                 report.table("beside a snapshot file", List.of("of"), List.of("p50", "p99", "p99.9", "highest"));
-        table.row(List.of("gets"), gets[0].values());
-        table.row(List.of("gets, snapshot file"), gets[1].values());
-        table.row(List.of("sets"), sets[0].values());
-        table.row(List.of("sets, snapshot file"), sets[1].values());
+        table.row(List.of("gets"), percentiles(gets[0]));
+        table.row(List.of("gets, snapshot file"), percentiles(gets[1]));
+        table.row(List.of("sets"), percentiles(sets[0]));
+        table.row(List.of("sets, snapshot file"), percentiles(sets[1]));
     }
 
     // ---- What they share ----
+
+    private static Report.Value percentile(Latencies latencies, double percent) {
+        return Report.Value.of(latencies.percentileNanos(percent), "ns");
+    }
+
+    /** p50, p99, p99.9 and the highest. */
+    private static Report.Value[] percentiles(Latencies latencies) {
+        return new Report.Value[] {
+            percentile(latencies, 50),
+            percentile(latencies, 99),
+            percentile(latencies, 99.9),
+            Report.Value.of(latencies.maxNanos(), "ns")
+        };
+    }
 
     private Path store() {
         return directory.resolve("store");

@@ -96,16 +96,16 @@ final class MemoryPart implements Part {
                 "resident size",
                 List.of("server", "each key written"),
                 List.of("resident MB", "live heap MB", "resident to live"));
-        for (List<String> arguments : List.of(List.<String>of(), List.of("--memory", "512m"))) {
-            String name = arguments.isEmpty() ? "as it is" : String.join(" ", arguments);
-            try (Server server = new Server(setting.image(), arguments);
-                    HomeKvClient client = new HomeKvClient("127.0.0.1", server.port, Duration.ofMinutes(1))) {
+        for (String[] arguments : new String[][] {{}, {"--memory", "512m"}}) {
+            String name = arguments.length == 0 ? "as it is" : String.join(" ", arguments);
+            try (Target server = Target.homeKv(setting, arguments);
+                    HomeKvClient client = new HomeKvClient("127.0.0.1", server.port(), Duration.ofMinutes(1))) {
                 resident(table, name, "never", server, false);
                 set(client, keys, i -> i);
                 resident(table, name, "once", server, true);
             }
-            try (Server server = new Server(setting.image(), arguments);
-                    HomeKvClient client = new HomeKvClient("127.0.0.1", server.port, Duration.ofMinutes(1))) {
+            try (Target server = Target.homeKv(setting, arguments);
+                    HomeKvClient client = new HomeKvClient("127.0.0.1", server.port(), Duration.ofMinutes(1))) {
                 SplittableRandom random = new SplittableRandom(1);
                 set(client, keys, i -> i);
                 int done = 0;
@@ -131,7 +131,7 @@ final class MemoryPart implements Part {
         }
     }
 
-    private static void resident(Report.Table table, String name, String written, Server server, boolean last)
+    private static void resident(Report.Table table, String name, String written, Target server, boolean last)
             throws Exception {
         double resident = server.residentBytes();
         double live = last ? server.liveBytes() : 0;

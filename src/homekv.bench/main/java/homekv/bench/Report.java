@@ -54,9 +54,19 @@ final class Report {
             return new Value(value, unit, otherText, rounds);
         }
 
+        private static String duration(double nanos) {
+            if (nanos < 10_000) {
+                return String.format(
+                        Locale.ROOT, nanos < 1_000 ? "%.0f ns" : "%.2f µs", nanos < 1_000 ? nanos : nanos / 1e3);
+            }
+            return nanos < 1_000_000
+                    ? String.format(Locale.ROOT, "%.0f µs", nanos / 1e3)
+                    : String.format(Locale.ROOT, "%.2f ms", nanos / 1e6);
+        }
+
         private static String text(double value, String unit) {
             if (unit.equals("ns")) {
-                return Latencies.text((long) value);
+                return duration(value);
             }
             double magnitude = Math.abs(value);
             int digits = magnitude >= 100 || value == Math.rint(value) ? 0 : magnitude >= 10 ? 1 : 2;

@@ -107,9 +107,7 @@ final class StorePart implements Part {
     }
 
     private static Report.Value value(double[] rounds, String what) {
-        return what.equals("bytes")
-                ? Report.Value.of(median(rounds), "bytes")
-                : Report.Value.median(rounds, "ns");
+        return what.equals("bytes") ? Report.Value.of(median(rounds), "bytes") : Report.Value.median(rounds, "ns");
     }
 
     /** Of what each thread answers, so much an operation of one of them. */

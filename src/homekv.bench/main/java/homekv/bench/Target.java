@@ -3,7 +3,10 @@ package homekv.bench;
 import homekv.rpc.LoadGenerator;
 import homekv.rpc.LoadGenerator.Outcome;
 import homekv.rpc.LoadGenerator.Plan;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -38,10 +41,12 @@ final class Target implements AutoCloseable {
         this.port = Integer.parseInt(port.group(1));
     }
 
-    /** The server as it is shipped, in memory. */
-    static Target homeKv(Setting setting) throws IOException {
-        return new Target(
-                "HomeKV", List.of(setting.image().resolve("bin/homekv").toString(), "-p", "0"));
+    /** The server as it is shipped, in memory, with so many more arguments. */
+    static Target homeKv(Setting setting, String... arguments) throws IOException {
+        List<String> command =
+                new ArrayList<>(List.of(setting.image().resolve("bin/homekv").toString(), "-p", "0"));
+        command.addAll(List.of(arguments));
+        return new Target("HomeKV", command);
     }
 
     /** The echo, in the same JVM with the same flags. */
@@ -53,6 +58,38 @@ final class Target implements AutoCloseable {
         command.addAll(List.of("--add-exports", "homekv.rpc/homekv.rpc.proto=ALL-UNNAMED"));
         command.addAll(List.of("-cp", System.getProperty("java.class.path"), EchoServer.class.getName(), "0"));
         return new Target("echo", command);
+    }
+
+    /** Bytes of main memory that it takes now, by what Linux tells; NaN on another system. */
+    double residentBytes() throws IOException {
+        Path status = Path.of("/proc/" + process.pid() + "/status");
+        if (!Files.isReadable(status)) {
+            return Double.NaN;
+        }
+        return Files.readAllLines(status).stream()
+                .filter(line -> line.startsWith("VmRSS:"))
+                .mapToLong(line -> Long.parseLong(line.replaceAll("\\D", "")) << 10)
+                .findFirst()
+                .orElseThrow();
+    }
+
+    /** Bytes of live heap, after a full collection. */
+    long liveBytes() throws IOException {
+        Process jcmd = new ProcessBuilder(
+                        System.getProperty("java.home") + "/bin/jcmd", "" + process.pid(), "GC.class_histogram")
+                .redirectError(ProcessBuilder.Redirect.INHERIT)
+                .start();
+        try (BufferedReader lines = jcmd.inputReader()) {
+            return lines.lines()
+                    .filter(line -> line.startsWith("Total"))
+                    .mapToLong(line -> Long.parseLong(line.strip().split(" +")[2]))
+                    .findFirst()
+                    .orElseThrow(() -> new IOException("no histogram of " + name));
+        }
+    }
+
+    int port() {
+        return port;
     }
 
     String name() {
