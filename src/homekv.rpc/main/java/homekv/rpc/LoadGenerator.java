@@ -356,9 +356,12 @@ public final class LoadGenerator implements AutoCloseable {
     public boolean fill(Keys keys) {
         Bytes value = keys.value();
         return !inParts(keys, (client, part) -> {
+            if (stopped) {
+                return true;
+            }
             client.set(
                     part.stream().<Write>map(key -> new Write.Put(key, value)).toList());
-            return stopped;
+            return false;
         });
     }
 
