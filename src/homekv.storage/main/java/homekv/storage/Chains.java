@@ -7,19 +7,27 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentSkipListMap;
 
 /**
- * The chains of all keys, in the order of the keys (S1), and the link that each has to the one before it.
+ * The chains of all keys: in the order of the keys (S1), with the link that each has to the one before it, and by hash.
  *
- * <p>Any thread may read at any time, without a lock (S10); only the writer, in its turn, changes. Cost: finding, inserting
- * and removing are searches, O(log n) comparisons of keys; a step up or down is none.
+ * <p>Any thread may read at any time, without a lock (S10); only the writer, in its turn, changes. The ordered map is the
+ * truth; the table beside it has the same chains (S18).
+ *
+ * <p>Cost: finding one key is a look-up in the table; inserting, removing and beginning a walk are searches, O(log n)
+ * comparisons of keys; a step up or down is none.
  */
 final class Chains {
+    /** Comes before every key. */
+    static final byte[] FIRST = {};
+
     /** By the key's bytes themselves: an object around them would be one more to fetch for each comparison. */
     private final ConcurrentSkipListMap<byte[], VersionChain> map =
             new ConcurrentSkipListMap<>(Arrays::compareUnsigned);
 
-    /** The chain of a key, or null. */
+    private final ChainTable table = new ChainTable();
+
+    /** The chain of a key, or null. Of those that a reader's revision sees, it misses none (S18). */
     VersionChain find(Bytes key) {
-        return map.get(key.unsafeArray());
+        return table.find(key.unsafeArray());
     }
 
     /** The chains whose keys are at or above {@code from} and below {@code to}, upwards; null: to the end. */
@@ -36,21 +44,25 @@ final class Chains {
     }
 
     /**
-     * Puts a chain into the map and between its neighbours, whose key is in none. If memory runs out it may be there all
-     * the same.
+     * Puts the chain of a key that has none into the map, between its neighbours, and into the table. If memory runs out it
+     * may be in all of these all the same, or in none (S11).
      */
     void insert(VersionChain chain) {
         Map.Entry<byte[], VersionChain> higher = map.higherEntry(chain.key);
         chain.before = higher != null ? higher.getValue().before : lastBelow(null);
+        table.reserve(chain.key);
         boolean isIn = false;
         try {
             map.put(chain.key, chain);
             isIn = true;
         } finally {
             // The map may run out of memory when the key is in it already.
-            if (higher != null && (isIn || map.get(chain.key) == chain)) {
-                VarHandle.releaseFence(); // Readers follow the link without any other order.
-                higher.getValue().before = chain;
+            if (isIn || map.get(chain.key) == chain) {
+                if (higher != null) {
+                    VarHandle.releaseFence(); // Readers follow the link without any other order.
+                    higher.getValue().before = chain;
+                }
+                table.add(chain);
             }
         }
     }
@@ -58,20 +70,49 @@ final class Chains {
     /** Puts a chain behind the last one, null if there is none. Before anybody reads. */
     void append(VersionChain chain, VersionChain last) {
         chain.before = last;
+        table.reserve(chain.key);
         map.put(chain.key, chain);
+        table.add(chain);
     }
 
-    /** Takes a chain out. If memory runs out it may be in the map still. */
+    /** Takes out a chain that nobody can read any more. If memory runs out it may be there still, in all or in none (S11). */
     void remove(VersionChain chain) {
         Map.Entry<byte[], VersionChain> higher = map.higherEntry(chain.key);
+        boolean isOut = false;
         try {
-            map.remove(chain.key, chain);
+            isOut = map.remove(chain.key, chain);
         } finally {
             // The map may run out of memory when the key has left it already.
-            if (higher != null && map.get(chain.key) != chain) {
-                VarHandle.releaseFence(); // Readers follow the link without any other order.
-                higher.getValue().before = chain.before;
+            if (isOut || map.get(chain.key) != chain) {
+                if (higher != null) {
+                    VarHandle.releaseFence(); // Readers follow the link without any other order.
+                    higher.getValue().before = chain.before;
+                }
+                if (!table.remove(chain)) {
+                    throw new AssertionError("S18: the ordered map has had a chain that the table has not");
+                }
             }
+        }
+    }
+
+    /** Whether the map and the table have the same chains and links are right (S1, S18). In a turn; costs a walk. */
+    void check() {
+        VersionChain before = null;
+        int size = 0;
+        for (VersionChain chain : map.values()) {
+            boolean ordered = before == null || Arrays.compareUnsigned(before.key, chain.key) < 0;
+            if (!ordered || map.get(chain.key) != chain || chain.before != before) {
+                throw new AssertionError("S1 is broken at " + chain.key());
+            }
+            if (table.find(chain.key) != chain) {
+                throw new AssertionError("S18 is broken at " + chain.key());
+            }
+            before = chain;
+            size++;
+        }
+        if (table.size() != size) {
+            throw new AssertionError("S18 is broken: of " + table.size() + " chains, " + (table.size() - size)
+                    + " have left the ordered map");
         }
     }
 }

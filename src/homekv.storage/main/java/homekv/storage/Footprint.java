@@ -20,6 +20,9 @@ final class Footprint {
     /** What a chain costs that waits to be reclaimed: an entry of a linked hash map and its share of the table. */
     static final int PENDING_BYTES = 64;
 
+    /** A place in the hash table, for a reference and a byte, and how many are free beside it on average. */
+    private static final int TABLE_BYTES = 9;
+
     private final int headerBytes;
     private final int arrayHeaderBytes;
     private final int regionBytes;
@@ -37,7 +40,7 @@ final class Footprint {
         this.regionBytes = regionBytes;
         int node = object(3 * REFERENCE_BYTES);
         int index = object(3 * REFERENCE_BYTES); // There is one for every other key.
-        keyOverheadBytes = object(LONG_BYTES + 4 * REFERENCE_BYTES) + node + index / 2;
+        keyOverheadBytes = object(LONG_BYTES + 4 * REFERENCE_BYTES) + node + index / 2 + TABLE_BYTES;
         tombstoneBytes = object(LONG_BYTES + 2 * REFERENCE_BYTES);
         putOverheadBytes = object(3 * LONG_BYTES + 2 * REFERENCE_BYTES);
         leasedBytes = object(4 * LONG_BYTES + 2 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;

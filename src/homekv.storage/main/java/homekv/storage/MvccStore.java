@@ -23,8 +23,9 @@ import java.util.function.LongSupplier;
  * <p>Every command that changes something takes the next revision of the store, and all its keys share it. An empty
  * store is at revision 0.
  *
- * <p>Cost: a read or write searches a {@link ConcurrentSkipListMap}, O(log n) comparisons of keys; a key costs about
- * 100 bytes of heap over its own bytes and its value's, and about 40 more once it has been overwritten. Versions that neither the history
+ * <p>Cost: reading a key, or writing one that is there, is a look-up in a hash table; a key that is new, and the beginning
+ * of a range, are searched for in an ordered map, O(log n) comparisons of keys. A key costs about 110 bytes of heap over
+ * its own bytes and its value's, and about 40 more once it has been overwritten. Versions that neither the history
  * window nor an open snapshot can read are dropped by the writers that follow, and by a thread of the store's own.
  *
  * <p>Limits are those of {@link Limits}. When the account of the memory held would pass

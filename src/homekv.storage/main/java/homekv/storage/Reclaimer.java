@@ -42,9 +42,6 @@ final class Reclaimer implements AutoCloseable {
     /** How far before its newest version a tombstone is looked for that has to go. */
     private static final int TOMBSTONE_SEARCH = 8;
 
-    /** Comes before every key. */
-    private static final byte[] FIRST = {};
-
     private static final long MIN_PAUSE_NANOS = 20_000_000;
 
     private static final int PAUSE_PER_ROUND = 10;
@@ -113,7 +110,7 @@ final class Reclaimer implements AutoCloseable {
     boolean frozen;
 
     /** Where the walk over the whole map goes on. */
-    private byte[] wholeSweepFrom = FIRST;
+    private byte[] wholeSweepFrom = Chains.FIRST;
 
     /** How many waiting chains have yet to be looked at before expiring more snapshots can be judged necessary. */
     private int lookBeforeExpiring;
@@ -415,7 +412,7 @@ final class Reclaimer implements AutoCloseable {
     /** A failure has cut bookkeeping short: look at every chain once. Allocates nothing. */
     void sweepWholeMap() {
         wholeSweepDue = true;
-        wholeSweepFrom = FIRST;
+        wholeSweepFrom = Chains.FIRST;
         show();
     }
 
@@ -450,7 +447,7 @@ final class Reclaimer implements AutoCloseable {
             }
         }
         wholeSweepDue = false;
-        wholeSweepFrom = FIRST;
+        wholeSweepFrom = Chains.FIRST;
     }
 
     /** Everything that commits up to here have left behind has been dealt with, but for what is pending. */
@@ -479,7 +476,7 @@ final class Reclaimer implements AutoCloseable {
             }
         } catch (Throwable e) {
             wholeSweepDue = true; // It may be neither clean nor waiting now.
-            wholeSweepFrom = FIRST;
+            wholeSweepFrom = Chains.FIRST;
             throw e;
         }
     }
@@ -668,7 +665,7 @@ final class Reclaimer implements AutoCloseable {
     }
 
     /**
-     * Counts everything again (S7), and looks whether chains are in order (S1, S3), nothing is forgotten (S6), and keys are
+     * Counts everything again (S7), and looks whether chains are in order (S1, S3, S18), nothing is forgotten (S6), and keys are
      * attached to the leases that they name (S16).
      */
     void check(long revision, long keys, long keyBytes, long valueBytes) {
@@ -679,15 +676,13 @@ final class Reclaimer implements AutoCloseable {
         long countedAttached = 0;
         long countedHeldBytes = (long) Footprint.PENDING_BYTES * pending.size() + leases.heldBytes();
         long countedPutOnce = 0;
-        VersionChain before = null;
-        for (Iterator<VersionChain> up = chains.up(FIRST, null); up.hasNext(); ) {
+        Bytes last = null;
+        chains.check();
+        for (Iterator<VersionChain> up = chains.up(Chains.FIRST, null); up.hasNext(); ) {
             VersionChain chain = up.next();
             Bytes key = chain.key();
             Version newest = chain.newest;
-            require(chains.find(key) == chain, "S1", key);
-            require(before == null || Arrays.compareUnsigned(before.key, chain.key) < 0, "S1", key);
-            require(chain.before == before, "S1", key);
-            before = chain;
+            last = key;
             boolean hasFirst = false;
             if (newest == null) {
                 require(wholeSweepDue && chain.value == Version.DROPPED, "S6", key);
@@ -729,7 +724,6 @@ final class Reclaimer implements AutoCloseable {
             countedWindowBytes += commit.keptBytes();
             countedWindowKeyBytes += commit.deletedKeyBytes();
         }
-        Bytes last = before == null ? null : before.key();
         require(countedKeys == keys, "S7: keys", last);
         require(countedKeyBytes == keyBytes, "S7: key bytes", last);
         require(countedValueBytes == valueBytes, "S7: value bytes", last);

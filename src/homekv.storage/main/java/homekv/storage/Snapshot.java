@@ -14,7 +14,7 @@ import java.util.function.Supplier;
  * <p>Opened by {@link MvccStore#snapshot}. Any number of threads may read one at once; all see the same. Nothing here
  * takes a lock, copies data or waits for a writer (S10).
  *
- * <p>Cost: a read is one search of the ordered map, and a step for every version of the key that is newer than the
+ * <p>Cost: a read is one look-up in a hash table, and a step for every version of the key that is newer than the
  * snapshot and still kept; a scan is one search, and a step for every key in its range. As long as it is open, the
  * versions that it can see are kept in memory, so close it.
  *
