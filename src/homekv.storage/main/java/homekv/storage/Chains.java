@@ -3,6 +3,7 @@ package homekv.storage;
 import java.lang.invoke.VarHandle;
 import java.util.Arrays;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentSkipListMap;
 
@@ -28,6 +29,21 @@ final class Chains {
     /** The chain of a key, or null. Of those that a reader's revision sees, it misses none (S18). */
     VersionChain find(Bytes key) {
         return table.find(key.unsafeArray());
+    }
+
+    /** The entry that a key has at a revision, or null where it is absent. */
+    Entry entryAt(Bytes key, long revision) {
+        VersionChain chain = find(key);
+        return chain == null ? null : chain.entry(key, chain.at(revision));
+    }
+
+    /** The entries that several keys have at a revision, in the order of {@code keys}. */
+    List<Entry> entriesAt(List<Bytes> keys, long revision) {
+        Entry[] entries = new Entry[keys.size()];
+        for (int i = 0; i < entries.length; i++) {
+            entries[i] = entryAt(keys.get(i), revision);
+        }
+        return Arrays.asList(entries);
     }
 
     /** The chains whose keys are at or above {@code from} and below {@code to}, upwards; null: to the end. */

@@ -203,7 +203,7 @@ final class Reclaimer implements AutoCloseable {
         if (chargedBytes() <= allowedBytes) {
             return chargedBytes() + addedBytes + waitingBytes;
         }
-        long atLeastBytes = chargedBytes() - superseded() + leases.heldBytes() + addedBytes - replacedBytes;
+        long atLeastBytes = chargedBytes() - superseded() + addedBytes - replacedBytes;
         if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
             while (chargedBytes() > allowedBytes
                     && giveUp(SWEEP_BATCH, (oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)

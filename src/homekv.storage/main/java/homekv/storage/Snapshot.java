@@ -2,7 +2,6 @@ package homekv.storage;
 
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
-import java.util.Arrays;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
@@ -85,7 +84,7 @@ public final class Snapshot implements AutoCloseable {
      * @throws IllegalStateException if it has been closed
      */
     public Entry get(Bytes key) {
-        Entry entry = find(key);
+        Entry entry = chains.entryAt(key, revision);
         requireOpen();
         return entry;
     }
@@ -97,17 +96,9 @@ public final class Snapshot implements AutoCloseable {
      * @throws IllegalStateException if it has been closed
      */
     public List<Entry> get(List<Bytes> keys) {
-        Entry[] entries = new Entry[keys.size()];
-        for (int i = 0; i < entries.length; i++) {
-            entries[i] = find(keys.get(i));
-        }
+        List<Entry> entries = chains.entriesAt(keys, revision);
         requireOpen();
-        return Arrays.asList(entries);
-    }
-
-    private Entry find(Bytes key) {
-        VersionChain chain = chains.find(key);
-        return chain == null ? null : chain.entryAt(revision);
+        return entries;
     }
 
     /**

@@ -71,15 +71,21 @@ final class VersionChain extends Version {
 
     /** The entry that one of the versions is, or null for a tombstone or none. */
     Entry entry(Version version) {
-        return Version.isLive(version)
-                ? new Entry(
-                        key(),
-                        Bytes.unsafeWrap(version.value),
+        return entry(key(), version);
+    }
+
+    /** The same, where the key is at hand in an object that is the reader's. */
+    Entry entry(Bytes ownKey, Version version) {
+        byte[] value = version == null ? null : version.value; // Once: it may be dropped meanwhile.
+        return value == null
+                ? null
+                : new Entry(
+                        ownKey,
+                        Bytes.unsafeWrap(value),
                         version.createRevision(),
                         version.revision,
                         version.version(),
-                        version.lease())
-                : null;
+                        version.lease());
     }
 
     /** The event that made one of the versions. */

@@ -463,11 +463,14 @@ class ConcurrencyTest {
                     for (int i = 0; i < readers; i++) {
                         crew.startVirtual(() -> {
                             try {
-                                Reading reading = kv.store.read(Harness.list(1, index -> {
-                                    together.arriveAndAwaitAdvance(); // All of them are under way now.
-                                    together.arriveAndAwaitAdvance();
-                                    return key;
-                                }));
+                                // Of a revision, which is pinned; the present is read without a pin at first.
+                                Reading reading = kv.store.read(
+                                        Harness.list(1, index -> {
+                                            together.arriveAndAwaitAdvance(); // All of them are under way now.
+                                            together.arriveAndAwaitAdvance();
+                                            return key;
+                                        }),
+                                        1);
                                 assertEquals(1, Harness.number(reading.entries().get(0)));
                             } finally {
                                 together.arriveAndDeregister(); // One that fails holds nobody up.

@@ -312,13 +312,16 @@ class SnapshotTest {
     /** Writes, and begins a read in the middle of which all the others run; it sees what was there when it began. */
     private static void readWithin(Harness kv, int readsAtOnce) {
         kv.applied(set(put(K, value(readsAtOnce))));
-        Reading reading = kv.store.read(Harness.list(2, index -> {
-            if (index == 1 && readsAtOnce > 1) {
-                readWithin(kv, readsAtOnce - 1);
-                kv.store.sweep();
-            }
-            return K;
-        }));
+        // Of a revision, which is pinned; the present is read without a pin at first.
+        Reading reading = kv.store.read(
+                Harness.list(2, index -> {
+                    if (index == 1 && readsAtOnce > 1) {
+                        readWithin(kv, readsAtOnce - 1);
+                        kv.store.sweep();
+                    }
+                    return K;
+                }),
+                kv.store.revision());
         for (Entry entry : reading.entries()) {
             assertEquals(readsAtOnce, number(entry));
         }
@@ -330,7 +333,7 @@ class SnapshotTest {
         try (Harness kv = new Harness(ROOMY.with(Limit.SNAPSHOT_BYTES, 0).with(Limit.SNAPSHOT_MILLIS, 1))) {
             kv.applied(set(put(K, value(1))));
             List<Bytes> expiring = Harness.list(3, index -> {
-                // In the middle of the read, somebody writes and sweeps.
+                // In the middle of the read, and again whenever it is begun anew, somebody writes and sweeps.
                 if (index == 1) {
                     kv.nanos.addAndGet(1_000_000_000);
                     kv.applied(set(put(K, value(2))));
@@ -339,8 +342,9 @@ class SnapshotTest {
                 }
                 return K;
             });
-            for (Entry entry : kv.store.get(expiring).entries()) {
-                assertEquals(1, number(entry));
+            Reading reading = kv.store.get(expiring);
+            for (Entry entry : reading.entries()) {
+                assertEquals(reading.revision(), entry.modificationRevision());
             }
             assertEquals(3, number(kv.store.get(K)));
             kv.assertNothingHeldButLiveKeys();
