@@ -489,22 +489,24 @@ final class Batch {
         long keys = last.keys();
         long keyBytes = last.keyBytes();
         long valueBytes = last.valueBytes();
-        VersionChain[] changed = count == chains.length ? chains : Arrays.copyOf(chains, count);
-        Version[] versions = new Version[count];
+        long keptBytes = reclaimer.commitBytes(count);
+        long deletedKeyBytes = 0;
         for (int i = 0; i < count; i++) {
-            Version version = changed[i].newest;
+            VersionChain chain = chains[i];
+            Version version = chain.newest;
             Version older = version.older();
-            versions[i] = version;
             if (Version.isLive(version)) {
                 keys++;
-                keyBytes += changed[i].key.length;
+                keyBytes += chain.key.length;
                 valueBytes += version.value.length;
             }
             if (Version.isLive(older)) {
                 keys--;
-                keyBytes -= changed[i].key.length;
+                keyBytes -= chain.key.length;
                 valueBytes -= older.value.length;
             }
+            keptBytes += reclaimer.keptBytes(version);
+            deletedKeyBytes += reclaimer.deletedKeyBytes(chain, version);
         }
         next = new Published(
                 revisionTaken(),
@@ -515,12 +517,7 @@ final class Batch {
                 last.dels() + dels,
                 last.txns() + txns);
         if (count > 0) {
-            commit = Commit.of(
-                    nanoClock.getAsLong(),
-                    changed,
-                    versions,
-                    reclaimer.keptBytes(versions),
-                    reclaimer.deletedKeyBytes(changed, versions));
+            commit = Commit.of(chains, count, nanoClock, keptBytes, deletedKeyBytes);
         }
     }
 

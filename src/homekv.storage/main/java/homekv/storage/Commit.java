@@ -1,5 +1,8 @@
 package homekv.storage;
 
+import java.util.Arrays;
+import java.util.function.LongSupplier;
+
 /**
  * What one command changed: an element of {@link History}. Immutable.
  *
@@ -19,6 +22,20 @@ abstract sealed class Commit {
         return chains.length == 1 && narrow
                 ? new One(nanos, chains[0], versions[0], (int) keptBytes, (int) deletedKeyBytes)
                 : new Many(nanos, chains, versions, keptBytes, deletedKeyBytes);
+    }
+
+    /** The commit of what is newest in the first so many of these chains, which are not written to any more. */
+    static Commit of(VersionChain[] chains, int count, LongSupplier nanoClock, long keptBytes, long deletedKeyBytes) {
+        if (count == 1 && keptBytes + deletedKeyBytes <= Integer.MAX_VALUE) {
+            Version only = chains[0].newest;
+            return new One(nanoClock.getAsLong(), chains[0], only, (int) keptBytes, (int) deletedKeyBytes);
+        }
+        VersionChain[] changed = count == chains.length ? chains : Arrays.copyOf(chains, count);
+        Version[] versions = new Version[count];
+        for (int i = 0; i < count; i++) {
+            versions[i] = changed[i].newest;
+        }
+        return new Many(nanoClock.getAsLong(), changed, versions, keptBytes, deletedKeyBytes);
     }
 
     /** Its revision. */

@@ -60,11 +60,12 @@ final class Footprint {
 
     /** A version. The first one of a key has no object of its own. */
     long versionBytes(Version version) {
-        return switch (version) {
-            case VersionChain first -> arrayBytes(first.value.length);
-            case Version.Tombstone tombstone -> tombstoneBytes;
-            case Version.Put put -> putBytes(put.value.length, put.lease());
-        };
+        if (version.isTombstone()) {
+            return tombstoneBytes;
+        }
+        return version instanceof VersionChain
+                ? arrayBytes(version.value.length)
+                : putBytes(version.value.length, version.lease());
     }
 
     /** The version that a put of a value of this length makes, where it is not the first one. */

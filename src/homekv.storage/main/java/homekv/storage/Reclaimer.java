@@ -5,6 +5,7 @@ import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BooleanSupplier;
@@ -39,6 +40,14 @@ final class Reclaimer implements AutoCloseable {
     /** How many chains are looked at before other writers have their turn. */
     private static final int SWEEP_BATCH = 1_000;
 
+    /**
+     * How far over its bound a large history window may be before writers give something up, and how many commits they give
+     * up at once then besides: what is fetched from memory for several of them is fetched at the same time.
+     */
+    private static final int WINDOW_SLACK_BYTES = 1 << 14;
+
+    private static final int COMMITS_AT_ONCE = 64;
+
     /** How far before its newest version a tombstone is looked for that has to go. */
     private static final int TOMBSTONE_SEARCH = 8;
 
@@ -58,6 +67,7 @@ final class Reclaimer implements AutoCloseable {
     private final ReentrantLock turn;
     private final Limits limits;
     private final Footprint footprint;
+    private final long windowSlackBytes;
     private final LongSupplier nanoClock;
 
     /** The background thread, or null where there is none. */
@@ -74,8 +84,8 @@ final class Reclaimer implements AutoCloseable {
     // The account. Written in a turn and shown to others at its end.
 
     private long versions;
-    private volatile long shownVersions;
-    private volatile long shownHeldBytes;
+    private final AtomicLong shownVersions = new AtomicLong();
+    private final AtomicLong shownHeldBytes = new AtomicLong();
 
     /** Live keys and their newest versions. */
     private long liveBytes;
@@ -119,7 +129,7 @@ final class Reclaimer implements AutoCloseable {
     private boolean overSnapshotLimit;
 
     /** When the oldest commit leaves the history window, on the store's clock, as of the end of the last turn. */
-    private volatile long windowEndNanos;
+    private final AtomicLong windowEndNanos = new AtomicLong();
 
     private volatile boolean windowKept;
 
@@ -141,6 +151,7 @@ final class Reclaimer implements AutoCloseable {
         this.turn = turn;
         this.limits = limits;
         this.footprint = new Footprint(limits.compactHeaders(), limits.heapRegionBytes());
+        this.windowSlackBytes = limits.historyBytes() < 1 << 20 ? 0 : WINDOW_SLACK_BYTES;
         this.nanoClock = nanoClock;
         this.sweeper = inBackground
                 ? Thread.ofPlatform().daemon().name("homekv-sweeper").start(this::sweepInBackground)
@@ -151,12 +162,12 @@ final class Reclaimer implements AutoCloseable {
 
     /** Versions held, as of the end of the last turn. Any thread. */
     long versions() {
-        return shownVersions;
+        return shownVersions.get();
     }
 
     /** The account of the heap held, as of the end of the last turn. Any thread. */
     long heldBytes() {
-        return shownHeldBytes;
+        return shownHeldBytes.get();
     }
 
     /**
@@ -206,7 +217,7 @@ final class Reclaimer implements AutoCloseable {
         long atLeastBytes = chargedBytes() - superseded() + addedBytes - replacedBytes;
         if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
             while (chargedBytes() > allowedBytes
-                    && giveUp(SWEEP_BATCH, (oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
+                    && giveUp(SWEEP_BATCH, (revision, oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
                             > 0) {}
             openSnapshots.scan();
             sweep(pending.size());
@@ -252,24 +263,16 @@ final class Reclaimer implements AutoCloseable {
         }
     }
 
-    /** What a commit that makes these versions keeps, until it leaves the history window. */
-    long keptBytes(Version[] made) {
-        long bytes = footprint.commitBytes(made.length);
-        for (Version version : made) {
-            Version older = version.older();
-            bytes += (Version.isLive(older) ? footprint.versionBytes(older) : 0)
-                    + (version.isTombstone() ? footprint.versionBytes(version) : 0);
-        }
-        return bytes;
+    /** What is kept because of a change until its commit leaves the history window, besides what that costs itself. */
+    long keptBytes(Version made) {
+        Version older = made.older();
+        return (Version.isLive(older) ? footprint.versionBytes(older) : 0)
+                + (made.isTombstone() ? footprint.versionBytes(made) : 0);
     }
 
-    /** What the keys take that such a commit deletes. */
-    long deletedKeyBytes(VersionChain[] changed, Version[] made) {
-        long bytes = 0;
-        for (int i = 0; i < made.length; i++) {
-            bytes += made[i].isTombstone() ? footprint.keyBytes(changed[i].key.length) : 0;
-        }
-        return bytes;
+    /** What the key takes that a change deletes, if it does. */
+    long deletedKeyBytes(VersionChain chain, Version made) {
+        return made.isTombstone() ? footprint.keyBytes(chain.key.length) : 0;
     }
 
     /** Takes a commit into the account that is being taken into the history. Allocates nothing. */
@@ -290,7 +293,9 @@ final class Reclaimer implements AutoCloseable {
 
     /** After a command with so many changes: drops what has left the history window and what nobody pins any more. */
     void committed(int changes) {
-        keepWindow(SWEPT_PER_WRITTEN_KEY * changes);
+        if (isWindowOver()) {
+            keepWindow(SWEPT_PER_WRITTEN_KEY * changes + (windowSlackBytes > 0 ? COMMITS_AT_ONCE : 0));
+        }
         if (!pending.isEmpty() || wholeSweepDue) {
             openSnapshots.scan();
             sweep(SWEPT_PER_WRITTEN_KEY * changes);
@@ -307,17 +312,23 @@ final class Reclaimer implements AutoCloseable {
 
     /** Shows the account to other threads, and has the background thread work if there is work. */
     void show() {
-        shownVersions = versions;
-        shownHeldBytes = held();
+        shownVersions.lazySet(versions);
+        shownHeldBytes.lazySet(held());
         Commit oldest = history.get(history.firstKept());
-        boolean neededBefore = sweepNeeded;
-        boolean windowBefore = windowKept;
-        sweepNeeded = !frozen && (wholeSweepDue || !pending.isEmpty() || oldest != null && mustLeave(oldest, 0));
-        windowKept = !frozen && oldest != null;
+        boolean needed = !frozen && (wholeSweepDue || !pending.isEmpty() || oldest != null && isWindowOver());
+        boolean kept = !frozen && oldest != null;
+        boolean more = needed && !sweepNeeded || kept && !windowKept;
         if (oldest != null) {
-            windowEndNanos = oldest.nanos + limits.historyMillis() * 1_000_000;
+            windowEndNanos.lazySet(oldest.nanos + limits.historyMillis() * 1_000_000);
         }
-        if (sweepNeeded && !neededBefore || windowKept && !windowBefore) {
+        // What has not changed is not written again: each volatile write costs a command as much as many plain ones.
+        if (needed != sweepNeeded) {
+            sweepNeeded = needed;
+        }
+        if (kept != windowKept) {
+            windowKept = kept;
+        }
+        if (more) {
             LockSupport.unpark(sweeper);
         }
     }
@@ -326,7 +337,7 @@ final class Reclaimer implements AutoCloseable {
 
     /** Decides whether a commit has to leave the window, when others that keep so much leave it before. */
     private interface Leaving {
-        boolean mustLeave(Commit oldest, long givenUpBytes);
+        boolean mustLeave(long revision, Commit oldest, long givenUpBytes);
     }
 
     private final Leaving overBounds = this::mustLeave;
@@ -336,8 +347,15 @@ final class Reclaimer implements AutoCloseable {
         giveUp(maxChanges, overBounds);
     }
 
-    private boolean mustLeave(Commit oldest, long givenUpBytes) {
-        return oldest.revision() <= history.compactRevision()
+    /** Whether writers have to give something up. They may let it come to several commits. */
+    private boolean isWindowOver() {
+        return history.firstKept() <= history.compactRevision()
+                || windowBytes + windowKeyBytes > limits.historyBytes() + windowSlackBytes
+                || chargedBytes() > limits.memoryBytes();
+    }
+
+    private boolean mustLeave(long revision, Commit oldest, long givenUpBytes) {
+        return revision <= history.compactRevision()
                 || windowBytes + windowKeyBytes - givenUpBytes > limits.historyBytes()
                 || chargedBytes() - givenUpBytes > limits.memoryBytes();
     }
@@ -357,7 +375,7 @@ final class Reclaimer implements AutoCloseable {
         for (Commit next;
                 changes < maxChanges
                         && (next = history.get(last + 1)) != null
-                        && leaving.mustLeave(next, givenUpBytes); ) {
+                        && leaving.mustLeave(last + 1, next, givenUpBytes); ) {
             last++;
             changes += Math.max(1, next.size());
             givenUpBytes += next.keptBytes() + next.deletedKeyBytes();
@@ -402,8 +420,8 @@ final class Reclaimer implements AutoCloseable {
         long longestNanos = limits.historyMillis() * 1_000_000;
         return giveUp(
                         SWEEP_BATCH,
-                        (oldest, givenUpBytes) ->
-                                nowNanos - oldest.nanos > longestNanos || mustLeave(oldest, givenUpBytes))
+                        (revision, oldest, givenUpBytes) ->
+                                nowNanos - oldest.nanos > longestNanos || mustLeave(revision, oldest, givenUpBytes))
                 >= SWEEP_BATCH;
     }
 
@@ -633,7 +651,7 @@ final class Reclaimer implements AutoCloseable {
         while (!closed) {
             try {
                 if (!sweepNeeded) {
-                    long idleNanos = windowKept ? windowEndNanos - nanoClock.getAsLong() : Long.MAX_VALUE;
+                    long idleNanos = windowKept ? windowEndNanos.get() - nanoClock.getAsLong() : Long.MAX_VALUE;
                     if (idleNanos > 0) {
                         LockSupport.parkNanos(this, idleNanos);
                         continue;

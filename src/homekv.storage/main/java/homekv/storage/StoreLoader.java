@@ -129,12 +129,13 @@ final class StoreLoader implements SnapshotVisitor {
         }
         long nanos = nanoClock.getAsLong();
         for (int i = 0; i < changes.length; i++) {
-            Commit commit = Commit.of(
-                    nanos,
-                    chains[i],
-                    made[i],
-                    reclaimer.keptBytes(made[i]),
-                    reclaimer.deletedKeyBytes(chains[i], made[i]));
+            long keptBytes = reclaimer.commitBytes(made[i].length);
+            long deletedKeyBytes = 0;
+            for (int j = 0; j < made[i].length; j++) {
+                keptBytes += reclaimer.keptBytes(made[i][j]);
+                deletedKeyBytes += reclaimer.deletedKeyBytes(chains[i][j], made[i][j]);
+            }
+            Commit commit = Commit.of(nanos, chains[i], made[i], keptBytes, deletedKeyBytes);
             history.reserve(commit.revision());
             history.append(commit);
             reclaimer.keep(commit);
