@@ -2,8 +2,6 @@ package homekv.storage;
 
 import java.io.IOException;
 import java.io.OutputStream;
-import java.lang.invoke.VarHandle;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.ThreadLocalRandom;
@@ -61,19 +59,16 @@ public final class MvccStore implements AutoCloseable {
     /** The reason of a store that has been closed. */
     private static final Throwable CLOSED = new Throwable("closed");
 
-    /** How often the present is read without a pin, before it is pinned because the window leaves it so fast. */
-    private static final int UNPINNED_READS = 2;
-
     private final long id;
     private final Limits limits;
     private final LongSupplier nanoClock;
     private final Chains chains = new Chains();
-    private final OpenSnapshots openSnapshots;
     private final History history = new History();
     private final Leases leases;
     private final WatchHub watches;
     private final Reclaimer reclaimer;
     private final Admission admission;
+    private final Reads reads;
     private final LongAdder gets = new LongAdder();
 
     /** The one publication point (S2). */
@@ -109,13 +104,14 @@ public final class MvccStore implements AutoCloseable {
         this.id = id;
         this.limits = Objects.requireNonNull(limits);
         this.nanoClock = Objects.requireNonNull(nanoClock);
-        this.openSnapshots =
+        OpenSnapshots openSnapshots =
                 new OpenSnapshots(limits.openSnapshots(), Runtime.getRuntime().availableProcessors());
         this.leases = new Leases(turn, nanoClock, sweepInBackground);
         this.watches = new WatchHub(this, history, limits.openWatches());
         this.reclaimer = new Reclaimer(
                 chains, openSnapshots, history, watches, leases, turn, limits, nanoClock, sweepInBackground);
         this.admission = new Admission(chains, reclaimer, limits);
+        this.reads = new Reads(this, chains, openSnapshots, history, reclaimer, nanoClock);
     }
 
     /** Says through which log the store is changed, so that leases that expire are revoked there, too. */
@@ -145,7 +141,7 @@ public final class MvccStore implements AutoCloseable {
      * @throws IllegalStateException if {@link Limits#openSnapshots()} are open
      */
     public Snapshot snapshot() {
-        return open(new Snapshot(chains, openSnapshots, reclaimer, nanoClock.getAsLong(), true));
+        return reads.open(true);
     }
 
     /**
@@ -155,22 +151,13 @@ public final class MvccStore implements AutoCloseable {
      * @throws IllegalStateException if {@link Limits#openSnapshots()} are open
      */
     public Snapshot snapshot(long revision) {
-        return open(new Snapshot(chains, openSnapshots, reclaimer, nanoClock.getAsLong(), true), revision);
+        return reads.open(true, revision);
     }
 
     /** The entry of one key now, or null where it is absent. Counts as one get. */
     public Entry get(Bytes key) {
         countGet();
-        for (int i = 0; i < UNPINNED_READS; i++) {
-            long revision = published.revision();
-            Entry entry = chains.entryAt(key, revision);
-            if (isKept(revision)) {
-                return entry;
-            }
-        }
-        try (Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false))) {
-            return snapshot.get(key);
-        }
+        return reads.get(key);
     }
 
     /** The entries of several keys, all of one revision. Counts as one get. */
@@ -182,16 +169,7 @@ public final class MvccStore implements AutoCloseable {
 
     /** The same, not counted: for a server that may yet refuse to send what was found. */
     public Reading read(List<Bytes> keys) {
-        for (int i = 0; i < UNPINNED_READS; i++) {
-            long revision = published.revision();
-            List<Entry> entries = chains.entriesAt(keys, revision);
-            if (isKept(revision)) {
-                return new Reading(revision, entries);
-            }
-        }
-        try (Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false))) {
-            return new Reading(snapshot.revision(), snapshot.get(keys));
-        }
+        return reads.get(keys);
     }
 
     /**
@@ -200,15 +178,7 @@ public final class MvccStore implements AutoCloseable {
      * @throws RevisionOutOfRangeException if that revision is older than the history window, or has yet to come
      */
     public Reading read(List<Bytes> keys, long revision) {
-        try (Snapshot snapshot = open(new Snapshot(chains, openSnapshots, reclaimer, 0, false), revision)) {
-            return new Reading(revision, snapshot.get(keys));
-        }
-    }
-
-    /** Whether what has been read without a pin counts: that nothing of it can have been dropped by then (S13). */
-    private boolean isKept(long revision) {
-        VarHandle.acquireFence();
-        return history.compactRevision() <= revision;
+        return reads.get(keys, revision);
     }
 
     /** Counts a {@link #read} as a get. */
@@ -232,70 +202,7 @@ public final class MvccStore implements AutoCloseable {
      * @throws RevisionOutOfRangeException if {@code from} is older than the history window, or has yet to come
      */
     public List<Event> history(Bytes key, long from, int max) {
-        if (max < 1) {
-            throw new IllegalArgumentException("at least one is wanted, not " + max);
-        }
-        requireInRange(from);
-        VersionChain chain = chains.find(key);
-        long last = published.revision();
-        Version[] oldest = new Version[Math.min(max, 1 << 16)]; // A ring of those that were met last.
-        int met = 0;
-        Version version = chain == null ? null : chain.at(last);
-        while (version != null) {
-            if (version.revision > from || !version.isTombstone()) {
-                oldest[met++ % oldest.length] = version;
-                if (met == 2 * oldest.length) {
-                    met = oldest.length; // The same place in the ring, and no overflow.
-                }
-            }
-            version = version.revision > from ? version.older() : null;
-        }
-        List<Event> events = new ArrayList<>(Math.min(met, oldest.length));
-        for (int i = 1; i <= Math.min(met, oldest.length); i++) {
-            events.add(chain.event(oldest[(met - i) % oldest.length], null));
-        }
-        VarHandle.acquireFence();
-        requireInRange(from); // Else some may have been dropped on the way (S13).
-        return events;
-    }
-
-    private void requireInRange(long revision) {
-        long last = published.revision();
-        long first = history.compactRevision();
-        if (revision < first || revision > last) {
-            throw new RevisionOutOfRangeException(revision, first, Math.max(first, last));
-        }
-    }
-
-    /** Lets the snapshot pin the published revision, so that no version it can see is dropped from then on (S4). */
-    private Snapshot open(Snapshot snapshot) {
-        long revision = published.revision();
-        add(snapshot, revision);
-        while (revision < history.compactRevision()) {
-            revision = published.revision();
-            snapshot.pin(revision);
-        }
-        return snapshot;
-    }
-
-    private Snapshot open(Snapshot snapshot, long revision) {
-        requireInRange(revision);
-        add(snapshot, revision);
-        try {
-            requireInRange(revision); // Once it is pinned, the compact revision may pass it (S4).
-        } catch (Throwable e) {
-            snapshot.close();
-            throw e;
-        }
-        return snapshot;
-    }
-
-    private void add(Snapshot snapshot, long revision) {
-        snapshot.pin(revision);
-        if (!openSnapshots.add(snapshot)) {
-            throw new IllegalStateException(
-                    limits.openSnapshots() + " snapshots are open, and no more may be; close some");
-        }
+        return reads.history(key, from, max);
     }
 
     /** What is known of a lease, or null if it has ended. */
@@ -654,7 +561,7 @@ public final class MvccStore implements AutoCloseable {
     /** What a snapshot file holds of the store as it is now. In the turn, with nothing staged; close it soon. */
     SnapshotSource cut() {
         requireTurn();
-        return cut(open(new Snapshot(chains, openSnapshots, reclaimer, 0, false)));
+        return cut(reads.open(false));
     }
 
     private SnapshotSource cut(Snapshot snapshot) {

@@ -217,7 +217,9 @@ final class Reclaimer implements AutoCloseable {
         long atLeastBytes = chargedBytes() - superseded() + addedBytes - replacedBytes;
         if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
             while (chargedBytes() > allowedBytes
-                    && giveUp(SWEEP_BATCH, (revision, oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
+                    && giveUp(
+                                    SWEEP_BATCH,
+                                    (revision, oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
                             > 0) {}
             openSnapshots.scan();
             sweep(pending.size());

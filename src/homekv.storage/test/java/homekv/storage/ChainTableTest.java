@@ -174,7 +174,12 @@ class ChainTableTest {
     }
 
     private static void hammer(
-            ChainTable table, VersionChain[] chains, int stays, SplittableRandom random, AtomicBoolean done, AtomicLong found) {
+            ChainTable table,
+            VersionChain[] chains,
+            int stays,
+            SplittableRandom random,
+            AtomicBoolean done,
+            AtomicLong found) {
         do {
             for (int i = 0; i < 1_000; i++) {
                 int number = random.nextInt(stays);

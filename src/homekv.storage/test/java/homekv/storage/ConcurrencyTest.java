@@ -8,6 +8,7 @@ import static homekv.storage.Harness.put;
 import static homekv.storage.Harness.value;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -165,6 +166,91 @@ class ConcurrencyTest {
             }
         }
         System.out.println("read as they were " + whole + " times, too late " + late + " times");
+    }
+
+    // ---- Look-ups ----
+
+    /**
+     * S18: keys are looked up while others come and go around them, so many that the segments of the table are split, joined
+     * and made anew. The command of revision n puts n into key n modulo {@code stays}, and every other time key n modulo
+     * {@code stays / 2} of those that blink is put, else deleted: what a revision sees follows from it alone.
+     */
+    @Test
+    void noKeyIsMissedHoweverItsNeighboursComeAndGo() throws Exception {
+        for (long historyBytes : new long[] {0, 1 << 20}) {
+            Harness.seeded(1, random -> lookUp(ROOMY.with(Limit.HISTORY_BYTES, historyBytes), random));
+        }
+    }
+
+    private static void lookUp(Limits limits, SplittableRandom random) throws Exception {
+        int stays = 64;
+        int commands = Harness.count(6_000, 300_000);
+        List<Bytes> staying = MvccStoreTest.keys(stays);
+        List<Bytes> blinking =
+                staying.stream().map(key -> Bytes.utf8("blinks " + key.utf8())).toList();
+        try (Harness kv = new Harness(limits, true)) {
+            AtomicInteger lookUps = new AtomicInteger();
+            try (Harness.Crew crew = new Harness.Crew()) {
+                SplittableRandom writers = random.split();
+                Thread writer = crew.start(() -> {
+                    for (long revision = 1; revision <= commands && !crew.failed(); revision++) {
+                        List<Write> writes = new ArrayList<>();
+                        writes.add(put(staying.get((int) (revision % stays)), value(revision)));
+                        Bytes blinks = blinking.get((int) (revision / 2 % stays));
+                        writes.add(revision % 2 == 0 ? put(blinks, value(revision)) : delete(blinks));
+                        boolean grows = revision / 600 % 2 == 0;
+                        for (int i = 0; i < 20; i++) {
+                            Bytes other = Bytes.utf8("other " + writers.nextInt(8_000));
+                            writes.add(writers.nextInt(8) == 0 ^ grows ? put(other, value(0)) : delete(other));
+                        }
+                        assertEquals(
+                                revision, kv.applied(new Command.Set(writes)).revision());
+                    }
+                });
+                for (int i = 0; i < 2; i++) {
+                    SplittableRandom readers = random.split();
+                    crew.start(() -> {
+                        while (writer.isAlive() && !crew.failed()) {
+                            int k = readers.nextInt(stays);
+                            long before = kv.store.revision();
+                            Entry entry = kv.store.get(staying.get(k));
+                            long oldest = written(k, before, stays);
+                            assertTrue(
+                                    oldest <= 0 || entry != null && number(entry) >= oldest, "S18: a key that stays");
+                            Reading now = kv.store.read(List.of(staying.get(k), blinking.get(k)));
+                            assertSeen(k, now.revision(), stays, now.entries());
+                            try (Snapshot snapshot = kv.store.snapshot()) {
+                                for (int j = 0; j < 20; j++) {
+                                    int other = readers.nextInt(stays);
+                                    List<Bytes> keys = List.of(staying.get(other), blinking.get(other));
+                                    assertSeen(other, snapshot.revision(), stays, snapshot.get(keys));
+                                }
+                            }
+                            lookUps.incrementAndGet();
+                        }
+                    });
+                }
+            }
+            kv.store.sweep();
+            kv.store.checkInvariants();
+            assertTrue(lookUps.get() > 0, "nobody has looked");
+        }
+    }
+
+    /** The last revision up to this one that put a key, or one below 1. */
+    private static long written(int k, long revision, int stays) {
+        return revision - Math.floorMod(revision - k, stays);
+    }
+
+    private static void assertSeen(int k, long revision, int stays, List<Entry> entries) {
+        long put = written(k, revision, stays);
+        Entry stayed = entries.get(0);
+        assertEquals(put <= 0 ? 0 : put, stayed == null ? 0 : number(stayed), "S18: a key that stays");
+        // Of its period it is there at the first revision, and not from the next one on.
+        long blinked = revision - Math.floorMod(revision - 2 * k, 2 * stays);
+        Entry blinking = entries.get(1);
+        boolean there = blinked == revision && blinked > 0;
+        assertEquals(there ? revision : 0, blinking == null ? 0 : number(blinking), "S18: a key that blinks");
     }
 
     private static List<Long> read(Snapshot snapshot) {
