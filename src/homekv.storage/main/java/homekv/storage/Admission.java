@@ -13,6 +13,11 @@ final class Admission {
     private final Reclaimer reclaimer;
     private final Limits limits;
 
+    /** The command that was asked about last and what it needs, since a log asks up to three times; or null. */
+    private Command asked;
+
+    private Need askedNeed;
+
     Admission(Chains chains, Reclaimer reclaimer, Limits limits) {
         this.chains = chains;
         this.reclaimer = reclaimer;
@@ -40,9 +45,16 @@ final class Admission {
         return !need.puts || reclaimer.chargedBytes() + stagedBytes + need.bytes() <= limits.memoryBytes();
     }
 
-    /** The most that a command may add to the account. */
+    /** The most that a command may add to the account. The last thing that is asked about it. */
     long mostBytes(Command command) {
-        return need(command).bytes();
+        long bytes = need(command).bytes();
+        forget();
+        return bytes;
+    }
+
+    /** Nothing more is asked about the last command, which is not kept in memory for it. */
+    void forget() {
+        asked = null;
     }
 
     /** What a command that has been staged adds to the account for so many keys that it deletes. */
@@ -51,6 +63,14 @@ final class Admission {
     }
 
     private Need need(Command command) {
+        if (command != asked) {
+            askedNeed = computeNeed(command);
+            asked = command;
+        }
+        return askedNeed;
+    }
+
+    private Need computeNeed(Command command) {
         Need need = new Need();
         switch (command) {
             case Command.Set set -> set.writes().forEach(need::add);

@@ -301,6 +301,7 @@ public final class MvccStore implements AutoCloseable {
     Result apply(Command command) {
         requireTurn();
         requireGoing();
+        admission.forget();
         Staged one = evaluate(command);
         commit(one);
         reclaim(one);
