@@ -8,6 +8,7 @@ module homekv.rpc {
     requires io.grpc.protobuf;
     requires io.grpc.services;
     requires io.grpc.stub;
+    requires io.netty.common;
     requires io.netty.transport;
 
     exports homekv.rpc;

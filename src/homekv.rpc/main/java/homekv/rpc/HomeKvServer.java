@@ -11,9 +11,14 @@ import io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.protobuf.services.ProtoReflectionService;
 import io.grpc.protobuf.services.ProtoReflectionServiceV1;
+import io.netty.channel.MultiThreadIoEventLoopGroup;
+import io.netty.channel.nio.NioIoHandler;
+import io.netty.channel.socket.nio.NioServerSocketChannel;
+import io.netty.util.concurrent.DefaultThreadFactory;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.time.Duration;
+import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 
@@ -54,6 +59,11 @@ public final class HomeKvServer implements AutoCloseable {
     private final HomeKvService service;
     private final VirtualThreadCalls otherCalls = new VirtualThreadCalls();
     private final AtomicBoolean stopping = new AtomicBoolean();
+    private final AtomicBoolean closing = new AtomicBoolean();
+
+    /** As many as there are processors: each has its share of the connections. */
+    private final MultiThreadIoEventLoopGroup loops;
+
     private final Server server;
 
     /**
@@ -61,11 +71,23 @@ public final class HomeKvServer implements AutoCloseable {
      *
      * @throws IOException if nothing can listen there: the port is taken, the address is not this machine's
      */
-    @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
     public HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
+        this(address, store, log, Thread.ofVirtual().factory());
+    }
+
+    /** The same with threads from {@code threads} for the calls of HomeKvService. */
+    @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
+    HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log, ThreadFactory threads) throws IOException {
         inFlight = new InFlightBytes(store.limits());
         service = new HomeKvService(store, log);
+        loops = new MultiThreadIoEventLoopGroup(
+                Runtime.getRuntime().availableProcessors(),
+                new DefaultThreadFactory("homekv-io", true),
+                CallLoop.over(NioIoHandler.newFactory(), threads));
         server = NettyServerBuilder.forAddress(address)
+                .channelType(NioServerSocketChannel.class)
+                .bossEventLoopGroup(loops)
+                .workerEventLoopGroup(loops)
                 // Callbacks run on the transport's threads and only signal to the threads of the calls.
                 .directExecutor()
                 .addService(service.definition())
@@ -86,7 +108,12 @@ public final class HomeKvServer implements AutoCloseable {
         health.setStatus(HomeKvService.NAME, ServingStatus.SERVING);
         health.setStatus(WRITES, ServingStatus.SERVING);
         log.onFailure(() -> health.setStatus(WRITES, ServingStatus.NOT_SERVING));
-        server.start();
+        try {
+            server.start();
+        } catch (Throwable e) {
+            loops.shutdownGracefully();
+            throw e;
+        }
     }
 
     /** Where the server listens, with the port that was picked. */
@@ -130,5 +157,18 @@ public final class HomeKvServer implements AutoCloseable {
     @Override
     public void close() {
         server.shutdownNow();
+        if (closing.compareAndSet(false, true)) {
+            Thread.startVirtualThread(this::endLoops);
+        }
+    }
+
+    /** What the calls under way have still to send, if only to be told that nobody listens, is sent by the loops. */
+    private void endLoops() {
+        try {
+            server.awaitTermination();
+        } catch (InterruptedException e) {
+            throw new AssertionError("nobody knows this thread", e);
+        }
+        loops.shutdownGracefully();
     }
 }

@@ -1,26 +1,20 @@
 package homekv.rpc;
 
-import com.google.protobuf.CodedOutputStream;
 import com.google.protobuf.MessageLite;
 import homekv.rpc.proto.CompactResponse;
-import homekv.rpc.proto.DelResponse;
 import homekv.rpc.proto.Durability;
-import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
 import homekv.rpc.proto.LeaseGrantResponse;
 import homekv.rpc.proto.LeaseListResponse;
 import homekv.rpc.proto.LeaseRevokeResponse;
 import homekv.rpc.proto.Metrics;
 import homekv.rpc.proto.MetricsResponse;
-import homekv.rpc.proto.Record;
-import homekv.rpc.proto.SetResponse;
 import homekv.rpc.proto.SnapshotResponse;
 import homekv.rpc.proto.TxnResponse;
 import homekv.storage.Bytes;
 import homekv.storage.Command;
 import homekv.storage.CommandLog;
 import homekv.storage.Counters;
-import homekv.storage.Entry;
 import homekv.storage.LeaseStatus;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
@@ -72,9 +66,9 @@ final class HomeKvService {
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                unary(HomeKvServiceGrpc.getGetMethod(), this::get),
-                unary(HomeKvServiceGrpc.getSetMethod(), this::set),
-                unary(HomeKvServiceGrpc.getDelMethod(), this::del),
+                written(HomeKvServiceGrpc.getGetMethod(), this::get),
+                written(HomeKvServiceGrpc.getSetMethod(), this::set),
+                written(HomeKvServiceGrpc.getDelMethod(), this::del),
                 unary(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()),
                 unary(HomeKvServiceGrpc.getTxnMethod(), this::txn),
                 unary(HomeKvServiceGrpc.getCompactMethod(), (body, inFlight) -> compact(body)),
@@ -98,21 +92,25 @@ final class HomeKvService {
         return definition.build();
     }
 
-    private <ResponseT> ServerMethodDefinition<InputStream, ResponseT> unary(
+    private <ResponseT> ServerMethodDefinition<InputStream, InputStream> unary(
             MethodDescriptor<?, ResponseT> method, UnaryCall.Method<ResponseT> answer) {
+        MethodDescriptor.Marshaller<ResponseT> marshaller = method.getResponseMarshaller();
+        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)));
+    }
+
+    private ServerMethodDefinition<InputStream, InputStream> written(
+            MethodDescriptor<?, ?> method, UnaryCall.Method<? extends InputStream> answer) {
         return ServerMethodDefinition.create(
-                unread(method), (call, headers) -> new UnaryCall<>(call, headers, store, answer));
+                method.toBuilder(RequestCall.UNREAD, RequestCall.UNREAD).build(),
+                (call, headers) -> new UnaryCall(call, headers, store, answer));
     }
 
     private <ResponseT extends MessageLite> ServerMethodDefinition<InputStream, ResponseT> streaming(
             MethodDescriptor<?, ResponseT> method, StreamCall.Method<ResponseT> answer) {
         return ServerMethodDefinition.create(
-                unread(method), (call, headers) -> new StreamCall<>(call, headers, store, answer));
-    }
-
-    private static <ResponseT> MethodDescriptor<InputStream, ResponseT> unread(MethodDescriptor<?, ResponseT> method) {
-        return method.toBuilder(RequestCall.UNREAD, method.getResponseMarshaller())
-                .build();
+                method.toBuilder(RequestCall.UNREAD, method.getResponseMarshaller())
+                        .build(),
+                (call, headers) -> new StreamCall<>(call, headers, store, answer));
     }
 
     /** Ends every watch, also those that have yet to come, since they would go on for ever. Any thread. */
@@ -126,48 +124,31 @@ final class HomeKvService {
 
     // ---- Keys ----
 
-    private GetResponse get(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+    private WireResponse get(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
         RequestDecoder.Get request = decoder(body).get();
         List<Bytes> keys = request.keys();
         charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
         Reading reading = request.revision().isPresent()
                 ? store.read(keys, request.revision().getAsLong())
                 : store.read(keys);
-        requireRoom(responseBytes(keys, reading), inFlight);
+        long responseBytes = WireResponse.getBytes(keys, reading);
+        requireRoom(responseBytes, inFlight);
         store.countGet();
-        GetResponse.Builder response = GetResponse.newBuilder().setRevision(reading.revision());
-        for (int i = 0; i < keys.size(); i++) {
-            Record.Builder record = Record.newBuilder().setKey(ServerMessages.unsafeWrap(keys.get(i)));
-            Entry entry = reading.entries().get(i);
-            if (entry != null) {
-                record.setValue(ServerMessages.unsafeWrap(entry.value()));
-            }
-            response.addRecords(record);
-        }
-        return response.build();
+        return WireResponse.get(keys, reading, Math.toIntExact(responseBytes));
     }
 
-    private SetResponse set(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+    private WireResponse set(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
         List<Write> writes = decoder(body).writes();
         charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
         Result.Applied applied = submit(new Command.Set(writes), Result.Applied.class);
-        return SetResponse.newBuilder()
-                .setSucc(true)
-                .setRevision(applied.revision())
-                .setDurability(durability)
-                .build();
+        return WireResponse.set(applied.revision(), durability.getNumber());
     }
 
-    private DelResponse del(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+    private WireResponse del(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
         List<Bytes> keys = decoder(body).get().keys();
         charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
         Result.Applied applied = submit(new Command.Del(keys), Result.Applied.class);
-        return DelResponse.newBuilder()
-                .setSucc(true)
-                .setRevision(applied.revision())
-                .setDeleted(applied.deletedKeys())
-                .setDurability(durability)
-                .build();
+        return WireResponse.del(applied.revision(), applied.deletedKeys(), durability.getNumber());
     }
 
     private <T extends Result> T submit(Command command, Class<T> success) throws RefusedException {
@@ -341,19 +322,5 @@ final class HomeKvService {
         if (!inFlight.charge(bytes)) {
             throw new RefusedException(new Result.Refused(Limit.IN_FLIGHT_BYTES, bytes, limits.inFlightBytes()));
         }
-    }
-
-    /** The size of the response on the wire, before it is built. */
-    private static long responseBytes(List<Bytes> keys, Reading reading) {
-        long bytes = 1 + CodedOutputStream.computeUInt64SizeNoTag(reading.revision());
-        for (int i = 0; i < keys.size(); i++) {
-            long recordBytes = ServerMessages.fieldBytes(keys.get(i).length());
-            Entry entry = reading.entries().get(i);
-            if (entry != null) {
-                recordBytes += ServerMessages.fieldBytes(entry.value().length());
-            }
-            bytes += ServerMessages.fieldBytes(recordBytes);
-        }
-        return bytes;
     }
 }

@@ -10,6 +10,7 @@ import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.ServerCall;
 import io.grpc.Status;
+import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
@@ -17,25 +18,53 @@ import java.io.UncheckedIOException;
 /**
  * One call of a method that takes one request, from its first byte to its end.
  *
- * <p>The transport's thread only signals: it hands over the body of the request, unread, and starts the virtual thread
- * of this call once the request is complete. Reading, the work itself and the response all happen there, so that
- * nothing that one call does holds up another one on the same connection.
+ * <p>The transport's thread only signals: it hands over the body of the request, not looked at, and has the virtual thread
+ * of this call started once the request is complete. Decoding, the work itself and a long response all happen there, so
+ * that nothing that one call does holds up another one on the same connection; a short response is sent by the transport's
+ * thread, together with others.
  */
 /*
  * gRPC's ServerCall is not thread-safe. Up to onHalfClose only the transport's thread touches it and the fields here,
- * afterwards only the virtual thread. The exception is a cancellation, which can come at any time: it touches nothing
- * but the body of a call whose thread has not been started.
+ * afterwards only the virtual thread, until that hands over to the transport's for the end of the call (see finish). The
+ * exception is a cancellation, which can come at any time: it touches nothing but the body of a call that has no thread.
  */
 abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputStream> implements Runnable
         permits UnaryCall, StreamCall {
     private static final System.Logger LOGGER = System.getLogger(RequestCall.class.getName());
 
-    /** Leaves the body of a request where the transport has put it, to be read and closed by the call's own thread. */
+    /**
+     * The longest body that is copied out of the transport's buffer as it arrives, which costs less than to hand a buffer to
+     * another thread and back; and the longest response that the transport's thread sends.
+     */
+    private static final int SHORT_BYTES = 16 << 10;
+
+    /** The body of a request in an array of its own, which need not be closed. */
+    static final class ShortBody extends ByteArrayInputStream {
+        private ShortBody(byte[] array) {
+            super(array);
+        }
+
+        byte[] array() {
+            return buf;
+        }
+    }
+
+    /**
+     * Leaves a long body where the transport has put it, to be read and closed by the call's own thread. A short one is a
+     * {@link ShortBody}.
+     */
     static final MethodDescriptor.Marshaller<InputStream> UNREAD = new MethodDescriptor.Marshaller<>() {
         @Override
         public InputStream parse(InputStream stream) {
-            // What the transport has received is taken from it; a response on its way out has nothing to be taken from.
-            return stream instanceof Detachable received ? received.detach() : stream;
+            if (!(stream instanceof Detachable received)) {
+                return stream; // A response on its way out.
+            }
+            try {
+                int bytes = stream.available();
+                return bytes > SHORT_BYTES ? received.detach() : new ShortBody(stream.readNBytes(bytes));
+            } catch (IOException e) {
+                throw new UncheckedIOException("a buffer in memory cannot be read", e);
+            }
         }
 
         @Override
@@ -51,16 +80,30 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     /** Which store the client means, or null if it does not say. */
     private final String wantedStore;
 
+    private final CallLoop loop = CallLoop.current();
     private final InFlightBytes.Call inFlight = InFlightBytes.Call.current();
     private final Context context = Context.current();
 
-    /** Of the call, once it has been started. */
+    /** Of the call, once its request is complete. */
     private volatile Thread thread;
+
+    /** The loop's: which calls this one was completed with, null if with none, and the one that was answered before it. */
+    CallLoop.Batch batch;
+
+    RequestCall<?> answeredBefore;
 
     private InputStream body;
     private boolean ended;
     private boolean headersSent;
     private boolean closed;
+
+    /** What is left to be sent when the call's own thread is through: a short response, and how the call ends. */
+    private ResponseT response;
+
+    private Statuses.Ending ending;
+
+    /** What has kept the call's thread from being started, or null. */
+    private Throwable startFailure;
 
     RequestCall(ServerCall<InputStream, ResponseT> call, Metadata headers, MvccStore store) {
         this.call = call;
@@ -88,16 +131,9 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
             refuse(Statuses.wrongMessageCount());
         }
         if (!ended) {
-            Thread own = Thread.ofVirtual().unstarted(this);
+            Thread own = loop.begin(this); // Where that finds no memory, the call has no thread, and gRPC ends it.
             inFlight.join();
             thread = own;
-            try {
-                own.start();
-            } catch (Throwable e) {
-                thread = null; // So that the end of the call, which follows, closes the body.
-                inFlight.done();
-                throw e;
-            }
         }
     }
 
@@ -109,7 +145,7 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
-    /** Ends the call before its thread has been started. */
+    /** Ends the call before it has a thread. */
     private void refuse(Status status) {
         if (!ended) {
             ended = true;
@@ -128,23 +164,31 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
+    // ---- On any thread, once ----
+
+    /** Starts the call's own thread, which ends the call; or ends it, where there is no memory for a thread. */
+    final void start() {
+        try {
+            thread.start();
+        } catch (Throwable e) {
+            startFailure = e;
+            loop.answer(this);
+        }
+    }
+
     // ---- On the call's own thread ----
 
-    /** Reads the request and answers it, with any number of {@link #send}. */
+    /** Reads the request and answers it, with any number of {@link #send} or one {@link #sendLast}. */
     abstract void serve(InputStream request, InFlightBytes.Call charge) throws IOException, RefusedException;
 
     @Override
     public final void run() {
         try {
-            Statuses.Ending ending = answer();
-            if (!closed) {
-                call.close(ending.status(), ending.trailers());
-            }
+            ending = answer();
         } catch (OutOfMemoryError e) {
             LOGGER.log(System.Logger.Level.WARNING, "no memory to end a call: {0}", e.getMessage());
-        } finally {
-            inFlight.done();
         }
+        loop.answer(this);
     }
 
     private Statuses.Ending answer() {
@@ -199,6 +243,35 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
+    /** Hands the only response to the transport: a long one now, a short one with the end of the call. */
+    final void sendLast(ResponseT response, int bytes) {
+        if (bytes > SHORT_BYTES) {
+            send(response);
+        } else {
+            this.response = response;
+        }
+    }
+
+    // ---- On the transport's thread, when the call's own is through ----
+
+    /** Sends what is left to be sent, and ends the call. */
+    final void finish() {
+        try {
+            if (startFailure != null) {
+                releaseRequest();
+                ending = new Statuses.Ending(Statuses.failed(startFailure));
+            }
+            if (response != null) {
+                send(response);
+            }
+            if (ending != null && !closed) {
+                call.close(ending.status(), ending.trailers());
+            }
+        } finally {
+            inFlight.done();
+        }
+    }
+
     // ---- Any thread ----
 
     /** Whether all that was sent has left this process, as far as the transport knows. */
@@ -206,7 +279,7 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         return call.isReady();
     }
 
-    /** The call's own thread, or null before it has been started. */
+    /** The call's own thread, or null as long as the request is not complete. */
     final Thread thread() {
         return thread;
     }

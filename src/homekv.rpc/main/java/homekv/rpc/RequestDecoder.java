@@ -88,7 +88,10 @@ final class RequestDecoder {
     private int steps;
 
     RequestDecoder(InputStream body, Limits limits) {
-        this.in = CodedInputStream.newInstance(body);
+        // One that is in an array already is read there, without a buffer.
+        this.in = body instanceof RequestCall.ShortBody inArray
+                ? CodedInputStream.newInstance(inArray.array())
+                : CodedInputStream.newInstance(body);
         this.limits = limits;
     }
 

@@ -43,6 +43,10 @@ import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.health.v1.HealthGrpc;
 import io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.services.HealthStatusManager;
+import io.netty.channel.IoHandle;
+import io.netty.channel.IoHandler;
+import io.netty.channel.IoHandlerContext;
+import io.netty.channel.IoRegistration;
 import java.io.ByteArrayInputStream;
 import java.io.InputStream;
 import java.net.InetAddress;
@@ -367,22 +371,47 @@ class CallsTest {
         }
     }
 
+    /** What a loop of calls is around, where none of them has come over a network. */
+    private static final class NoTransport implements IoHandler {
+        @Override
+        public int run(IoHandlerContext context) {
+            throw new AssertionError("there is nothing to wait for");
+        }
+
+        @Override
+        public IoRegistration register(IoHandle handle) {
+            throw new AssertionError("there is nothing to register");
+        }
+
+        @Override
+        public void wakeup() {}
+
+        @Override
+        public boolean isCompatible(Class<? extends IoHandle> handleType) {
+            return false;
+        }
+    }
+
     @Test
     void aCallThatHasEndedBeforeItsThreadRunsIsNotCarriedOut() throws Exception {
-        RecordedCall<SetResponse> call = new RecordedCall<>(HomeKvServiceGrpc.getSetMethod().toBuilder(
-                        RequestCall.UNREAD, HomeKvServiceGrpc.getSetMethod().getResponseMarshaller())
-                .build());
+        RecordedCall<InputStream> call =
+                new RecordedCall<>(HomeKvServiceGrpc.getSetMethod().toBuilder(RequestCall.UNREAD, RequestCall.UNREAD)
+                        .build());
+        IoHandler loop = CallLoop.over(
+                        executor -> new NoTransport(), Thread.ofVirtual().factory())
+                .newHandler(null);
+        loop.initialize();
         InFlightBytes inFlight = new InFlightBytes(Harness.ROOMY);
         Context.CancellableContext context = inFlight.newServerStreamTracer("Set", new Metadata())
                 .filterContext(Context.ROOT)
                 .withCancellation();
         AtomicInteger answered = new AtomicInteger();
         Context before = context.attach();
-        UnaryCall<SetResponse> unary;
+        UnaryCall unary;
         try (MvccStore store = new MvccStore(Harness.ROOMY)) {
-            unary = new UnaryCall<>(call, new Metadata(), store, (body, charge) -> {
+            unary = new UnaryCall(call, new Metadata(), store, (body, charge) -> {
                 answered.incrementAndGet();
-                return SetResponse.getDefaultInstance();
+                return InputStream.nullInputStream();
             });
         } finally {
             context.detach(before);
@@ -398,6 +427,7 @@ class CallsTest {
         InFlightBytes.Call charge = context.call(InFlightBytes.Call::current);
         charge.join();
         unary.run();
+        loop.run(null);
         assertEquals(0, answered.get());
         assertEquals(Status.Code.CANCELLED, call.status.getCode());
         assertEquals(List.of(), call.sent);

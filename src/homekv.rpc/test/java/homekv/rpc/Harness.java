@@ -32,6 +32,7 @@ import java.util.List;
 import java.util.Queue;
 import java.util.SplittableRandom;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BooleanSupplier;
@@ -68,8 +69,13 @@ final class Harness implements AutoCloseable {
     }
 
     Harness(Limits limits, Function<MvccStore, CommandLog> log) throws IOException {
+        this(limits, log, Thread.ofVirtual().factory());
+    }
+
+    Harness(Limits limits, Function<MvccStore, CommandLog> log, ThreadFactory threads) throws IOException {
         store = new MvccStore(limits);
-        server = new HomeKvServer(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), store, log.apply(store));
+        server = new HomeKvServer(
+                new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), store, log.apply(store), threads);
     }
 
     Harness() throws IOException {

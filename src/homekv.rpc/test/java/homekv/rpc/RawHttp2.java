@@ -89,6 +89,8 @@ final class RawHttp2 implements AutoCloseable {
     /** A client that does not answer the server's pings, until it is made to. */
     boolean deaf;
 
+    private boolean gathering;
+
     private final List<byte[]> unansweredPings = new ArrayList<>();
 
     RawHttp2(InetSocketAddress address) throws IOException {
@@ -102,10 +104,26 @@ final class RawHttp2 implements AutoCloseable {
         ByteBuffer settings =
                 ByteBuffer.allocate(6).putShort((short) HEADER_TABLE_SIZE).putInt(0);
         frame(SETTINGS, 0, 0, settings.array());
-        out.flush();
+        flush();
     }
 
     // ---- Sending ----
+
+    /** What is sent from now on leaves in one piece, with {@link #release}: 64 KiB at the most. */
+    void gather() {
+        gathering = true;
+    }
+
+    void release() throws IOException {
+        gathering = false;
+        flush();
+    }
+
+    private void flush() throws IOException {
+        if (!gathering) {
+            out.flush();
+        }
+    }
 
     /** Begins a call; {@code headers} are names and values beside the usual ones. */
     Stream start(String fullMethod, String... headers) throws IOException {
@@ -123,7 +141,7 @@ final class RawHttp2 implements AutoCloseable {
         nextStream += 2;
         streams.put(stream.id, stream);
         frame(HEADERS, END_HEADERS, stream.id, block.toByteArray());
-        out.flush();
+        flush();
         return stream;
     }
 
@@ -163,7 +181,7 @@ final class RawHttp2 implements AutoCloseable {
         while (sent < bytes.length && !stream.ended()) {
             long room = Math.min(window, stream.window) - overhead;
             if (room <= 0) {
-                out.flush();
+                flush();
                 read();
                 continue;
             }
@@ -182,7 +200,7 @@ final class RawHttp2 implements AutoCloseable {
         if (bytes.length == 0 && end) {
             frame(DATA, END_STREAM, stream.id, bytes);
         }
-        out.flush();
+        flush();
     }
 
     /** Sends up to so many bytes on a stream that the server has ended, as far as there is room; returns how many. */
@@ -198,14 +216,14 @@ final class RawHttp2 implements AutoCloseable {
             stream.window -= part;
             sent += part;
         }
-        out.flush();
+        flush();
         return sent;
     }
 
     /** Ends a stream from the client's side. */
     void cancel(Stream stream) throws IOException {
         frame(RST_STREAM, 0, stream.id, ByteBuffer.allocate(4).putInt(CANCEL).array());
-        out.flush();
+        flush();
     }
 
     private void frame(int type, int flags, int stream, byte[] payload) throws IOException {
@@ -267,7 +285,7 @@ final class RawHttp2 implements AutoCloseable {
             frame(PING, ACK, 0, ping);
         }
         unansweredPings.clear();
-        out.flush();
+        flush();
     }
 
     /** When this returns, the server has read and acted upon all that was sent before. Not by a ping: it counts them. */
@@ -313,7 +331,7 @@ final class RawHttp2 implements AutoCloseable {
                     byte[] room = ByteBuffer.allocate(4).putInt(payload.length).array();
                     frame(WINDOW_UPDATE, 0, 0, room);
                     frame(WINDOW_UPDATE, 0, id, room);
-                    out.flush();
+                    flush();
                 }
             }
             default -> {}
@@ -333,7 +351,7 @@ final class RawHttp2 implements AutoCloseable {
         }
         if ((flags & ACK) == 0) {
             frame(SETTINGS, ACK, 0, new byte[0]);
-            out.flush();
+            flush();
         }
     }
 

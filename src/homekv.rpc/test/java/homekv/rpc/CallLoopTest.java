@@ -1,0 +1,192 @@
+package homekv.rpc;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import homekv.rpc.proto.GetResponse;
+import homekv.rpc.proto.HomeKvServiceGrpc;
+import homekv.storage.Bytes;
+import homekv.storage.Command;
+import homekv.storage.CommandLog;
+import homekv.storage.MemoryCommandLog;
+import homekv.storage.MvccStore;
+import homekv.storage.Result;
+import homekv.storage.Write;
+import io.grpc.Status;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.Test;
+
+/** Calls that the server completes in one read are started together, and share nothing else. */
+class CallLoopTest {
+    private static final String GET = HomeKvServiceGrpc.getGetMethod().getFullMethodName();
+    private static final String SET = HomeKvServiceGrpc.getSetMethod().getFullMethodName();
+    private static final int CALLS = 60;
+
+    /** Lets a set of the key "wait" wait, and knows which threads have come. */
+    private static final class WaitingLog implements CommandLog {
+        private static final Bytes WAIT = Bytes.utf8("wait");
+
+        final CountDownLatch gate = new CountDownLatch(1);
+        final List<Thread> threads = new ArrayList<>();
+        private final CommandLog log;
+
+        WaitingLog(MvccStore store) {
+            log = new MemoryCommandLog(store);
+        }
+
+        @Override
+        public Result submit(Command command) {
+            synchronized (threads) {
+                threads.add(Thread.currentThread());
+            }
+            if (((Command.Set) command).writes().getFirst() instanceof Write.Put put
+                    && put.key().equals(WAIT)) {
+                try {
+                    gate.await();
+                } catch (InterruptedException e) {
+                    throw new AssertionError("nobody interrupts a call", e);
+                }
+            }
+            return log.submit(command);
+        }
+    }
+
+    private static RawHttp2.Stream start(RawHttp2 raw, String method, com.google.protobuf.MessageLite request)
+            throws IOException {
+        RawHttp2.Stream stream = raw.start(method);
+        raw.send(stream, RawHttp2.message(request), true);
+        return stream;
+    }
+
+    @Test
+    void aCallThatWaitsHoldsUpNoneThatCameWithItAndEachHasAVirtualThreadOfItsOwn() throws Exception {
+        WaitingLog[] log = new WaitingLog[1];
+        try (Harness kv = new Harness(Harness.ROOMY, store -> log[0] = new WaitingLog(store))) {
+            RawHttp2 raw = kv.raw();
+            raw.gather();
+            List<RawHttp2.Stream> waiting = new ArrayList<>();
+            List<RawHttp2.Stream> others = new ArrayList<>();
+            for (int i = 0; i < CALLS; i++) {
+                if (i % 3 == 0) {
+                    waiting.add(start(raw, SET, Harness.set(Harness.put("wait", "1"))));
+                } else {
+                    others.add(start(raw, SET, Harness.set(Harness.put("k" + i, "1"))));
+                }
+            }
+            raw.release();
+            for (RawHttp2.Stream stream : others) {
+                assertEquals(0, raw.await(stream).status());
+            }
+            waiting.forEach(stream -> assertTrue(!stream.ended()));
+            log[0].gate.countDown();
+            for (RawHttp2.Stream stream : waiting) {
+                assertEquals(0, raw.await(stream).status());
+            }
+            synchronized (log[0].threads) {
+                log[0].threads.forEach(thread -> assertTrue(thread.isVirtual()));
+                Set<Thread> distinct = new HashSet<>(log[0].threads);
+                assertEquals(CALLS, distinct.size());
+            }
+            kv.awaitInFlight(0);
+        }
+    }
+
+    @Test
+    void everyCallOfEveryBurstIsAnsweredWithItsOwnAnswer() throws Exception {
+        Harness.seeded(4, random -> {
+            try (Harness kv = new Harness()) {
+                kv.stub().set(Harness.set(Harness.put("short", "1"), Harness.put("long", Harness.bytes(40_000))));
+                RawHttp2 raw = kv.raw();
+                for (int burst = 0; burst < Harness.count(300, 3_000); burst++) {
+                    raw.gather();
+                    List<RawHttp2.Stream> streams = new ArrayList<>();
+                    List<String> keys = new ArrayList<>();
+                    for (int i = random.nextInt(1, 40); i > 0; i--) {
+                        // Some of them are not answered by the loop: they are too long.
+                        String key = random.nextInt(20) == 0 ? "long" : random.nextBoolean() ? "short" : "none" + i;
+                        keys.add(key);
+                        streams.add(start(raw, GET, Harness.get(key)));
+                        if (random.nextInt(10) == 0) {
+                            raw.release();
+                            raw.gather();
+                        }
+                    }
+                    raw.release();
+                    for (int i = 0; i < streams.size(); i++) {
+                        RawHttp2.Stream stream = raw.await(streams.get(i));
+                        assertEquals(0, stream.status(), stream::message);
+                        byte[] body = stream.body.toByteArray();
+                        byte[] message = java.util.Arrays.copyOfRange(body, 5, body.length);
+                        assertEquals(
+                                Harness.bytes(keys.get(i)),
+                                GetResponse.parseFrom(message).getRecords(0).getKey());
+                    }
+                }
+                kv.awaitInFlight(0);
+            }
+        });
+    }
+
+    @Test
+    void callsThatAreCancelledAsTheyAreCompletedGiveBackWhatTheyHold() throws Exception {
+        try (Harness kv = new Harness()) {
+            RawHttp2 raw = kv.raw();
+            for (int burst = 0; burst < 50; burst++) {
+                raw.gather();
+                for (int i = 0; i < 3; i++) {
+                    for (int bytes : new int[] {100, 17_000}) {
+                        RawHttp2.Stream stream =
+                                start(raw, SET, Harness.set(Harness.put("k" + i, Harness.bytes(bytes))));
+                        raw.cancel(stream);
+                    }
+                }
+                raw.release();
+                raw.roundTrip();
+            }
+            kv.awaitInFlight(0);
+        }
+    }
+
+    @Test
+    void aCallForWhichThereIsNoThreadIsEndedAndThoseAroundItAreAnswered() throws Exception {
+        AtomicInteger started = new AtomicInteger();
+        ThreadFactory scarce = call -> new Thread(call) {
+            @Override
+            public void start() {
+                if (started.getAndIncrement() % 3 == 1) {
+                    throw new OutOfMemoryError("no thread, for a test");
+                }
+                Thread.ofVirtual().start(call);
+            }
+        };
+        try (Harness kv = new Harness(Harness.ROOMY, MemoryCommandLog::new, scarce)) {
+            RawHttp2 raw = kv.raw();
+            for (int burst = 0; burst < 20; burst++) {
+                raw.gather();
+                List<RawHttp2.Stream> streams = new ArrayList<>();
+                for (int i = 0; i < CALLS; i++) {
+                    int bytes = i == 30 ? 17_000 : 10;
+                    streams.add(start(raw, SET, Harness.set(Harness.put("k" + i, Harness.bytes(bytes)))));
+                }
+                raw.release();
+                int refused = 0;
+                for (RawHttp2.Stream stream : streams) {
+                    int status = raw.await(stream).status();
+                    if (status != 0) {
+                        assertEquals(Status.Code.RESOURCE_EXHAUSTED.value(), status, stream::message);
+                        refused++;
+                    }
+                }
+                assertEquals(CALLS / 3, refused);
+            }
+            kv.awaitInFlight(0);
+        }
+    }
+}
