@@ -204,6 +204,8 @@ class BenchTest {
                     "set",
                     "--for",
                     "60m",
+                    "--key-count",
+                    "1000",
                     "--warm-up",
                     "0",
                     "-p",

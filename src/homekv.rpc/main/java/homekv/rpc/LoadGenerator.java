@@ -562,7 +562,10 @@ public final class LoadGenerator implements AutoCloseable {
             }
             long nanos = nanoClock.getAsLong() - startNanos;
             long clientMicros = ProcessorTime.micros() - clientMicrosBefore;
-            OptionalLong serverMicros = serverMicrosBefore.isPresent() ? serverCpuMicros() : OptionalLong.empty();
+            HomeKvException why = failure.get();
+            boolean gone = why != null && why.reason() == HomeKvException.Reason.UNREACHABLE;
+            OptionalLong serverMicros =
+                    serverMicrosBefore.isPresent() && !gone ? serverCpuMicros() : OptionalLong.empty();
             if (serverMicros.isPresent()) {
                 serverMicros = OptionalLong.of(serverMicros.getAsLong() - serverMicrosBefore.getAsLong());
             }
@@ -576,7 +579,7 @@ public final class LoadGenerator implements AutoCloseable {
                     latencies,
                     serverMicros,
                     clientMicros,
-                    failure.get());
+                    why);
         }
 
         /** The number of a call that is to be begun now, or {@link #NO_CALL}. */
