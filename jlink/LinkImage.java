@@ -221,6 +221,12 @@ final class LinkImage {
         server.add("-XX:+UseG1GC");
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");
+        // Begins small and keeps little in reserve: otherwise the heap takes more than twice what lives in it.
+        server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20"));
+        // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
+        // it
+        // can give back to the system; and what was freed outside of the heap goes back, too.
+        server.addAll(List.of("-XX:G1PeriodicGCInterval=300000", "-XX:TrimNativeHeapInterval=60000"));
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
         Files.write(image.resolve("lib/homekv.jvmargs"), server);
 
