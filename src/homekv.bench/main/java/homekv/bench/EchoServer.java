@@ -57,9 +57,8 @@ public final class EchoServer extends HomeKvServiceGrpc.HomeKvServiceImplBase {
         NettyServerBuilder builder =
                 NettyServerBuilder.forAddress(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), port));
         if (eventLoops > 0) {
-            builder.bossEventLoopGroup(new MultiThreadIoEventLoopGroup(1, NioIoHandler.newFactory()))
-                    .workerEventLoopGroup(new MultiThreadIoEventLoopGroup(eventLoops, NioIoHandler.newFactory()))
-                    .channelType(NioServerSocketChannel.class);
+            var loops = new MultiThreadIoEventLoopGroup(eventLoops, NioIoHandler.newFactory());
+            builder.bossEventLoopGroup(loops).workerEventLoopGroup(loops).channelType(NioServerSocketChannel.class);
         }
         return builder.directExecutor()
                 .addService(new EchoServer())

@@ -56,7 +56,8 @@ final class Target implements AutoCloseable {
         command.addAll(setting.serverFlags());
         // All but the echo itself is in the image.
         command.addAll(List.of("--add-exports", "homekv.rpc/homekv.rpc.proto=ALL-UNNAMED"));
-        command.addAll(List.of("-cp", System.getProperty("java.class.path"), EchoServer.class.getName(), "0"));
+        String eventLoops = Integer.toString(Runtime.getRuntime().availableProcessors()); // As HomeKvServer has.
+        command.addAll(List.of("-cp", System.getProperty("java.class.path"), EchoServer.class.getName(), eventLoops));
         return new Target("echo", command);
     }
 
