@@ -228,6 +228,9 @@ final class LinkImage {
         // can give back to the system; and what was freed outside of the heap goes back, too.
         server.addAll(List.of("-XX:G1PeriodicGCInterval=300000", "-XX:TrimNativeHeapInterval=60000"));
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
+        // What costs every call something and nobody reads: where buffers came from, and a list of the calls' threads.
+        server.add("-Dio.netty.leakDetection.level=disabled");
+        server.add("-Djdk.trackAllThreads=false");
         Files.write(image.resolve("lib/homekv.jvmargs"), server);
 
         // One short call: what matters is how soon the JVM is up.

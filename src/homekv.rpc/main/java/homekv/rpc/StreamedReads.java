@@ -151,6 +151,7 @@ final class StreamedReads {
             for (Iterator<Entry> entries = snapshot.scan(range, false); entries.hasNext(); entries.next()) {
                 if (++keys % KEYS_BEFORE_LOOKING_UP == 0) {
                     call.requireGoing();
+                    Thread.yield(); // Nothing else interrupts it for the sake of others.
                 }
             }
             ScanResponse count = ScanResponse.newBuilder()
