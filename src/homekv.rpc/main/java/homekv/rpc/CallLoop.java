@@ -39,7 +39,9 @@ final class CallLoop implements IoHandler {
     /** Calls that were completed together, and what starts them. */
     static final class Batch implements Runnable {
         private final CallLoop loop;
-        private final List<RequestCall<?>> calls;
+
+        /** Null once they have been started: one of them that goes on for long keeps this, and not the others. */
+        private List<RequestCall<?>> calls;
 
         /** Whether each call that is answered has to wake the loop. */
         private volatile boolean wakesItself;
@@ -55,6 +57,7 @@ final class CallLoop implements IoHandler {
                 for (RequestCall<?> call : calls) {
                     call.start();
                 }
+                calls = null;
                 Thread.yield();
             } finally {
                 wakesItself = true;

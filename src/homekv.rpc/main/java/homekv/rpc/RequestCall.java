@@ -102,8 +102,8 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
 
     private Statuses.Ending ending;
 
-    /** What has kept the call's thread from being started, or null. */
-    private Throwable startFailure;
+    /** What has kept the call's thread from being started, or it or the transport's from answering; or null. */
+    private Throwable failure;
 
     RequestCall(ServerCall<InputStream, ResponseT> call, Metadata headers, MvccStore store) {
         this.call = call;
@@ -171,7 +171,7 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         try {
             thread.start();
         } catch (Throwable e) {
-            startFailure = e;
+            failure = e;
             loop.answer(this);
         }
     }
@@ -185,8 +185,8 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     public final void run() {
         try {
             ending = answer();
-        } catch (OutOfMemoryError e) {
-            LOGGER.log(System.Logger.Level.WARNING, "no memory to end a call: {0}", e.getMessage());
+        } catch (Throwable e) { // No memory for saying how it ends.
+            failure = e;
         }
         loop.answer(this);
     }
@@ -257,18 +257,26 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     /** Sends what is left to be sent, and ends the call. */
     final void finish() {
         try {
-            if (startFailure != null) {
+            sendShort();
+            if (failure != null) {
                 releaseRequest();
-                ending = new Statuses.Ending(Statuses.failed(startFailure));
             }
-            if (response != null) {
-                send(response);
-            }
-            if (ending != null && !closed) {
-                call.close(ending.status(), ending.trailers());
+            if (!closed) {
+                Statuses.Ending end = failure == null ? ending : new Statuses.Ending(Statuses.failed(failure));
+                call.close(end.status(), end.trailers());
             }
         } finally {
             inFlight.done();
+        }
+    }
+
+    private void sendShort() {
+        try {
+            if (response != null && failure == null) {
+                send(response);
+            }
+        } catch (Throwable e) {
+            failure = e;
         }
     }
 

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
+import homekv.rpc.proto.WatchRequest;
 import homekv.storage.Bytes;
 import homekv.storage.Command;
 import homekv.storage.CommandLog;
@@ -14,7 +15,9 @@ import homekv.storage.Result;
 import homekv.storage.Write;
 import io.grpc.Status;
 import java.io.IOException;
+import java.lang.ref.WeakReference;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -27,6 +30,7 @@ import org.junit.jupiter.api.Test;
 class CallLoopTest {
     private static final String GET = HomeKvServiceGrpc.getGetMethod().getFullMethodName();
     private static final String SET = HomeKvServiceGrpc.getSetMethod().getFullMethodName();
+    private static final String WATCH = HomeKvServiceGrpc.getWatchMethod().getFullMethodName();
     private static final int CALLS = 60;
 
     /** Lets a set of the key "wait" wait, and knows which threads have come. */
@@ -132,6 +136,33 @@ class CallLoopTest {
                 kv.awaitInFlight(0);
             }
         });
+    }
+
+    @Test
+    void aCallThatGoesOnKeepsNothingOfThoseThatCameWithIt() throws Exception {
+        List<WeakReference<Runnable>> calls = Collections.synchronizedList(new ArrayList<>());
+        ThreadFactory remembering = call -> {
+            calls.add(new WeakReference<>(call));
+            return Thread.ofVirtual().unstarted(call);
+        };
+        try (Harness kv = new Harness(Harness.ROOMY, MemoryCommandLog::new, remembering)) {
+            RawHttp2 raw = kv.raw();
+            raw.gather();
+            RawHttp2.Stream watch = start(raw, WATCH, WatchRequest.getDefaultInstance());
+            List<RawHttp2.Stream> streams = new ArrayList<>();
+            for (int i = 0; i < CALLS; i++) {
+                streams.add(start(raw, GET, Harness.get("none" + i)));
+            }
+            raw.release();
+            for (RawHttp2.Stream stream : streams) {
+                assertEquals(0, raw.await(stream).status());
+            }
+            Harness.await("all calls but the watch are let go of", () -> {
+                System.gc();
+                return calls.stream().filter(call -> call.get() != null).count() == 1;
+            });
+            assertTrue(!watch.ended());
+        }
     }
 
     @Test

@@ -335,7 +335,7 @@ class CallsTest {
     }
 
     /** A call of gRPC's that is none: it records how it was closed. */
-    private static final class RecordedCall<T> extends ServerCall<InputStream, T> {
+    private static class RecordedCall<T> extends ServerCall<InputStream, T> {
         final MethodDescriptor<InputStream, T> method;
         Status status;
         final List<T> sent = new ArrayList<>();
@@ -392,46 +392,103 @@ class CallsTest {
         }
     }
 
+    /** A call whose request has come, and which is answered on the thread of the test. */
+    private static final class CallWithoutThread {
+        final RecordedCall<InputStream> call;
+        final InFlightBytes inFlight = new InFlightBytes(Harness.ROOMY);
+        boolean bodyClosed;
+        private final Context.CancellableContext context;
+        private final IoHandler loop;
+        private final UnaryCall unary;
+
+        CallWithoutThread(RecordedCall<InputStream> call, UnaryCall.Method<InputStream> method) {
+            this.call = call;
+            loop = CallLoop.over(
+                            executor -> new NoTransport(), Thread.ofVirtual().factory())
+                    .newHandler(null);
+            loop.initialize();
+            context = inFlight.newServerStreamTracer("Set", new Metadata())
+                    .filterContext(Context.ROOT)
+                    .withCancellation();
+            Context before = context.attach();
+            try (MvccStore store = new MvccStore(Harness.ROOMY)) {
+                unary = new UnaryCall(call, new Metadata(), store, method);
+            } finally {
+                context.detach(before);
+            }
+            unary.onMessage(new ByteArrayInputStream(new byte[0]) {
+                @Override
+                public void close() {
+                    bodyClosed = true;
+                }
+            });
+        }
+
+        /** What the call's own thread does, and then the transport's. */
+        void answer() throws Exception {
+            InFlightBytes.Call charge = context.call(InFlightBytes.Call::current);
+            assertTrue(charge.charge(100));
+            charge.join();
+            unary.run();
+            loop.run(null);
+            charge.streamClosed(call.status);
+            assertTrue(bodyClosed, "the body of the request is lost");
+            assertEquals(0, inFlight.reserved());
+        }
+    }
+
+    private static final MethodDescriptor<InputStream, InputStream> UNREAD_SET =
+            HomeKvServiceGrpc.getSetMethod().toBuilder(RequestCall.UNREAD, RequestCall.UNREAD)
+                    .build();
+
     @Test
     void aCallThatHasEndedBeforeItsThreadRunsIsNotCarriedOut() throws Exception {
-        RecordedCall<InputStream> call =
-                new RecordedCall<>(HomeKvServiceGrpc.getSetMethod().toBuilder(RequestCall.UNREAD, RequestCall.UNREAD)
-                        .build());
-        IoHandler loop = CallLoop.over(
-                        executor -> new NoTransport(), Thread.ofVirtual().factory())
-                .newHandler(null);
-        loop.initialize();
-        InFlightBytes inFlight = new InFlightBytes(Harness.ROOMY);
-        Context.CancellableContext context = inFlight.newServerStreamTracer("Set", new Metadata())
-                .filterContext(Context.ROOT)
-                .withCancellation();
         AtomicInteger answered = new AtomicInteger();
-        Context before = context.attach();
-        UnaryCall unary;
-        try (MvccStore store = new MvccStore(Harness.ROOMY)) {
-            unary = new UnaryCall(call, new Metadata(), store, (body, charge) -> {
-                answered.incrementAndGet();
-                return InputStream.nullInputStream();
-            });
-        } finally {
-            context.detach(before);
-        }
-        boolean[] closed = new boolean[1];
-        unary.onMessage(new ByteArrayInputStream(new byte[0]) {
-            @Override
-            public void close() {
-                closed[0] = true;
-            }
+        CallWithoutThread unary = new CallWithoutThread(new RecordedCall<>(UNREAD_SET), (body, charge) -> {
+            answered.incrementAndGet();
+            return InputStream.nullInputStream();
         });
-        context.cancel(null);
-        InFlightBytes.Call charge = context.call(InFlightBytes.Call::current);
-        charge.join();
-        unary.run();
-        loop.run(null);
+        unary.context.cancel(null);
+        unary.answer();
         assertEquals(0, answered.get());
-        assertEquals(Status.Code.CANCELLED, call.status.getCode());
-        assertEquals(List.of(), call.sent);
-        assertTrue(closed[0], "the body of the request is lost");
+        assertEquals(Status.Code.CANCELLED, unary.call.status.getCode());
+        assertEquals(List.of(), unary.call.sent);
+    }
+
+    @Test
+    void aCallEndsAndGivesBackWhatItHoldsWhereverMemoryRunsOut() throws Exception {
+        OutOfMemoryError everywhere = new OutOfMemoryError() {
+            private static final long serialVersionUID = 1;
+
+            @Override
+            public String getMessage() {
+                throw this;
+            }
+        };
+        // As it is said how it has failed, and that this could not be said.
+        CallWithoutThread ending = new CallWithoutThread(new RecordedCall<>(UNREAD_SET), (body, charge) -> {
+            throw new IllegalStateException() {
+                private static final long serialVersionUID = 1;
+
+                @Override
+                public String getMessage() {
+                    throw everywhere;
+                }
+            };
+        });
+        ending.answer();
+        assertEquals(Status.Code.RESOURCE_EXHAUSTED, ending.call.status.getCode());
+        // As its short response is sent.
+        RecordedCall<InputStream> headless = new RecordedCall<>(UNREAD_SET) {
+            @Override
+            public void sendHeaders(Metadata headers) {
+                throw everywhere;
+            }
+        };
+        CallWithoutThread sending = new CallWithoutThread(headless, (body, charge) -> InputStream.nullInputStream());
+        sending.answer();
+        assertEquals(Status.Code.RESOURCE_EXHAUSTED, headless.status.getCode());
+        assertEquals(List.of(), headless.sent);
     }
 
     // ---- Failures ----

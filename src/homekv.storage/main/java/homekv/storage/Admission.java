@@ -27,16 +27,18 @@ final class Admission {
     /** Why there is no room for this command now, or null if there is. Nothing may be staged. */
     Result.Refused admit(Command command) {
         Need need = need(command);
-        return !need.puts || reclaimer.chargedBytes() + need.bytes() <= limits.memoryBytes()
-                ? null
-                : switch (command) {
-                    case Command.Set set -> admit(need, growth(Batch.lastWrites(set.writes())));
-                    case Txn txn -> admit(need, growth(txn));
-                    case Command.Grant grant -> admit(need, new Growth(Footprint.LEASE_BYTES, 0));
-                    case Command.Del del -> null;
-                    case Command.Compact compact -> null;
-                    case Command.Revoke revoke -> null;
-                };
+        if (!need.puts || reclaimer.chargedBytes() + need.bytes() <= limits.memoryBytes()) {
+            return null;
+        }
+        forget(); // If it is refused, nothing more is asked.
+        return switch (command) {
+            case Command.Set set -> admit(need, growth(Batch.lastWrites(set.writes())));
+            case Txn txn -> admit(need, growth(txn));
+            case Command.Grant grant -> admit(need, new Growth(Footprint.LEASE_BYTES, 0));
+            case Command.Del del -> null;
+            case Command.Compact compact -> null;
+            case Command.Revoke revoke -> null;
+        };
     }
 
     /** Whether there is room for the command beside what others that are staged may add, as far as can be seen quickly. */

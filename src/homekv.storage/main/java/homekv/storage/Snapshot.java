@@ -150,8 +150,9 @@ public final class Snapshot implements AutoCloseable {
                 Version before = chain.at(earlier.revision);
                 Version after = chain.at(revision);
                 if (before != after && (Version.isLive(before) || Version.isLive(after))) {
-                    earlier.requireOpen();
-                    return new Difference(chain.entry(before), chain.entry(after));
+                    Difference difference = new Difference(chain.entry(before), chain.entry(after));
+                    earlier.requireOpen(); // Not before: the value may have been dropped until it was taken (S4).
+                    return difference;
                 }
             }
             earlier.requireOpen();

@@ -16,6 +16,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.lang.ref.WeakReference;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -65,6 +66,24 @@ class AdmissionTest {
             assertEquals(expected, kv.refused(del(K, K, K, K)));
             assertEquals(expected, kv.store.limits().checkKeys(List.of(K, K, K, K)));
         }
+    }
+
+    /** What is refused for want of memory is the last thing to keep in memory. */
+    @Test
+    void aCommandThatIsRefusedIsNotKept() {
+        try (Harness kv = new Harness(ROOMY.with(Limit.MEMORY_BYTES, 1_000_000))) {
+            WeakReference<Command> refused = refuseLarge(kv);
+            Harness.await("the command is let go of", () -> {
+                System.gc();
+                return refused.get() == null;
+            });
+        }
+    }
+
+    private static WeakReference<Command> refuseLarge(Harness kv) {
+        Command large = set(put(K, bytes(1_000_000)));
+        assertEquals(Limit.MEMORY_BYTES, kv.refused(large).limit());
+        return new WeakReference<>(large);
     }
 
     /** S9 */

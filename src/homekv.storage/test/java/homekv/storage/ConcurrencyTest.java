@@ -121,8 +121,24 @@ class ConcurrencyTest {
                         keys.stream().map(key -> put(key, value(1))).toList()));
                 Snapshot snapshot = kv.store.snapshot();
                 Watch watch = kv.store.watch(Range.all(), 0, true, true, true);
-                Phaser start = new Phaser(3);
+                Phaser start = new Phaser(4);
                 try (Harness.Crew crew = new Harness.Crew()) {
+                    crew.start(() -> {
+                        start.arriveAndAwaitAdvance();
+                        try {
+                            while (kv.store.revision() <= keysARound) {
+                                try (Snapshot now = kv.store.snapshot()) {
+                                    now.differences(snapshot, Range.all()).forEachRemaining(difference -> {
+                                        assertEquals(1, number(difference.before()));
+                                        assertEquals(2, number(difference.after()));
+                                    });
+                                }
+                                whole.incrementAndGet();
+                            }
+                        } catch (SnapshotExpiredException e) {
+                            late.incrementAndGet();
+                        }
+                    });
                     crew.start(() -> {
                         start.arriveAndAwaitAdvance();
                         try {
