@@ -166,6 +166,10 @@ final class Bench {
             progress.say("bench sets " + keys + (keep ? "" : ", and deletes them in the end"));
             try {
                 return run(load, out);
+            } catch (Commands.FailedException e) {
+                out.flush(); // What was measured stands in front of what then went wrong.
+                progress.say("hkvctl: " + e.getMessage()); // Said here, since a process that was told to end ends next.
+                return e.exitCode;
             } finally {
                 out.flush();
                 done.countDown();
@@ -178,7 +182,9 @@ final class Bench {
         try {
             if (load.fill(plan.keys())) {
                 Outcome outcome = load.run(plan);
-                print(outcome, out);
+                if (outcome.calls() + outcome.failedCalls() > 0) { // Else it was interrupted while it warmed up.
+                    print(outcome, out);
+                }
                 failure = outcome.failure();
             }
         } catch (HomeKvException e) {

@@ -197,28 +197,60 @@ class BenchTest {
             }
         }))) {
             put(kv, OTHER);
-            List<String> command = Harness.java(
-                    Hkvctl.class,
-                    List.of("-XX:+UseSerialGC", "-Xmx64m"),
-                    "bench",
-                    "set",
-                    "--for",
-                    "60m",
-                    "--key-count",
-                    "1000",
-                    "--warm-up",
-                    "0",
-                    "-p",
-                    Integer.toString(kv.port()));
-            try (Harness.Child child = new Harness.Child("hkvctl", Map.of(), command)) {
-                come.await();
-                child.terminate();
-                Harness.Run run = child.end();
-                assertEquals(128 + 15, run.exitCode());
-                assertTrue(Long.parseLong(lines(run).get("calls")) >= 800, run.out());
-                assertEquals("0", lines(run).get("calls_failed"));
-            }
+            Harness.Run run = interrupted(kv, come, "--warm-up", "0");
+            assertTrue(Long.parseLong(lines(run).get("calls")) >= 800, run.out());
+            assertEquals("0", lines(run).get("calls_failed"));
             assertEquals(1, kv.store.counters().keys());
+        }
+    }
+
+    @Test
+    void aRunThatIsInterruptedSaysWhereItCouldNotDeleteItsKeys() throws Exception {
+        CountDownLatch come = new CountDownLatch(1);
+        AtomicReference<Harness> server = new AtomicReference<>();
+        UnaryOperator<CommandLog> goneAtTheFirstDeletion = log -> new CommandLog() {
+            @Override
+            public Result submit(Command command) {
+                come.countDown();
+                if (command instanceof Command.Del) {
+                    server.get().server.close();
+                }
+                return log.submit(command);
+            }
+        };
+        try (Harness kv = new Harness(ROOMY, goneAtTheFirstDeletion)) {
+            server.set(kv);
+            Harness.Run run = interrupted(kv, come, "--warm-up", "0");
+            assertTrue(run.err().matches("bench sets [^\n]*\nhkvctl: [^\n]*could not be deleted\n"), run.err());
+        }
+    }
+
+    @Test
+    void aRunThatIsInterruptedWhileItWarmsUpHasMeasuredNothingAndPrintsNothing() throws Exception {
+        CountDownLatch come = new CountDownLatch(1);
+        try (Harness kv = new Harness(ROOMY, counted(count -> {
+            if (count == 1_000) {
+                come.countDown();
+            }
+        }))) {
+            assertEquals("", interrupted(kv, come, "--warm-up", "1000000000").out());
+            assertEquals(0, kv.store.counters().keys());
+        }
+    }
+
+    /** A run without an end in a process of its own, which is told to end once {@code come} is at 0. */
+    private static Harness.Run interrupted(Harness kv, CountDownLatch come, String... args) throws Exception {
+        List<String> all = new ArrayList<>(List.of("bench", "set", "--for", "60m", "--key-count", "1000"));
+        all.addAll(List.of("-p", Integer.toString(kv.port())));
+        all.addAll(List.of(args));
+        List<String> command =
+                Harness.java(Hkvctl.class, List.of("-XX:+UseSerialGC", "-Xmx64m"), all.toArray(String[]::new));
+        try (Harness.Child child = new Harness.Child("hkvctl", Map.of(), command)) {
+            come.await();
+            child.terminate();
+            Harness.Run run = child.end();
+            assertEquals(128 + 15, run.exitCode());
+            return run;
         }
     }
 }
