@@ -90,6 +90,8 @@ final class LinkImage {
     }
 
     public static void main(String[] arguments) throws IOException {
+        // A build that is interrupted ends Maven, which leaves what it has started alone.
+        ProcessHandle.current().parent().ifPresent(maven -> maven.onExit().thenRun(() -> System.exit(1)));
         var jars = Stream.of(arguments[3].split(System.getProperty("path.separator")))
                 .map(Path::of)
                 .filter(Files::isRegularFile) // Maven adds the classes folder of jlink/, which has none.
@@ -224,9 +226,10 @@ final class LinkImage {
         // Begins small and keeps little in reserve: otherwise the heap takes more than twice what lives in it.
         server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20"));
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
-        // it
-        // can give back to the system; and what was freed outside of the heap goes back, too.
-        server.addAll(List.of("-XX:G1PeriodicGCInterval=300000", "-XX:TrimNativeHeapInterval=60000"));
+        // it can give back to the system; and what was freed outside of the heap goes back, too.
+        server.add("-XX:G1PeriodicGCInterval=300000");
+        // Earlier JVMs do not know this flag, or do not start with it unless such flags are unlocked.
+        if (jdk >= 23) server.add("-XX:TrimNativeHeapInterval=60000");
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
         // What costs every call something and nobody reads: where buffers came from, and a list of the calls' threads.
         server.add("-Dio.netty.leakDetection.level=disabled");

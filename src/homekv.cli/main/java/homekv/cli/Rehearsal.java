@@ -11,6 +11,7 @@ import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
+import java.util.logging.Level;
 
 /**
  * Runs commands of hkvctl, and then hkvctl itself with this program's arguments, in one JVM, so that the AOT cache of the
@@ -28,6 +29,7 @@ public final class Rehearsal {
                 .toList();
         OutputStream out = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out));
         PrintStream err = new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8);
+        Program.logOnly(Level.OFF); // As hkvctl does, which says in a line what goes wrong.
         for (String command : commands) {
             int exitCode = Hkvctl.run(List.of(command.split(" ")), InputStream.nullInputStream(), out, err);
             if (exitCode != Program.DONE) {
