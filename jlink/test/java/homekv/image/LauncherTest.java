@@ -96,6 +96,16 @@ final class LauncherTest {
         assertFalse(inImage("/bin/sh", "hkvctl", List.of()).out().contains("AOTCache"));
     }
 
+    @Test
+    void onlyWhatMeasuresIsCompiledAsWellAsCanBe() throws IOException {
+        String flag = "\n-XX:TieredStopAtLevel=4\n";
+        assertTrue(inImage("/bin/sh", "hkvctl", List.of("-p", "1", "bench", "get"))
+                .out()
+                .contains(flag));
+        assertFalse(inImage("/bin/sh", "hkvctl", List.of("get", "a")).out().contains(flag));
+        assertFalse(inImage("/bin/sh", "homekv", List.of("-p", "1")).out().contains(flag));
+    }
+
     @ParameterizedTest
     @CsvSource({
         "512m, 536870912",

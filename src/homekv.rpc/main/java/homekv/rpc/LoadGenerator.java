@@ -197,77 +197,31 @@ public final class LoadGenerator implements AutoCloseable {
 
         /** This plan with so many calls at the most. */
         public Plan withCalls(long calls) {
-            return new Plan(
-                    keys,
-                    readPercent,
-                    keysPerCall,
-                    inFlight,
-                    callsPerSecond,
-                    warmUpCalls,
-                    calls,
-                    duration,
-                    seed,
-                    callers);
+            return with(callsPerSecond, warmUpCalls, calls, duration, callers);
         }
 
         /** This plan after so many calls that are not measured. */
         public Plan withWarmUpCalls(long warmUpCalls) {
-            return new Plan(
-                    keys,
-                    readPercent,
-                    keysPerCall,
-                    inFlight,
-                    callsPerSecond,
-                    warmUpCalls,
-                    calls,
-                    duration,
-                    seed,
-                    callers);
+            return with(callsPerSecond, warmUpCalls, calls, duration, callers);
         }
 
         /** This plan at a rate; 0 for none. */
         public Plan withCallsPerSecond(long callsPerSecond) {
-            return new Plan(
-                    keys,
-                    readPercent,
-                    keysPerCall,
-                    inFlight,
-                    callsPerSecond,
-                    warmUpCalls,
-                    calls,
-                    duration,
-                    seed,
-                    callers);
+            return with(callsPerSecond, warmUpCalls, calls, duration, callers);
         }
 
         /** This plan for so long at the most. */
         public Plan withDuration(Duration duration) {
-            return new Plan(
-                    keys,
-                    readPercent,
-                    keysPerCall,
-                    inFlight,
-                    callsPerSecond,
-                    warmUpCalls,
-                    calls,
-                    duration,
-                    seed,
-                    callers);
+            return with(callsPerSecond, warmUpCalls, calls, duration, callers);
         }
 
         /** This plan made by others. */
         public Plan withCallers(Callers callers) {
-            return new Plan(
-                    keys,
-                    readPercent,
-                    keysPerCall,
-                    inFlight,
-                    callsPerSecond,
-                    warmUpCalls,
-                    calls,
-                    duration,
-                    seed,
-                    callers);
+            return with(callsPerSecond, warmUpCalls, calls, duration, callers);
+        }
+
+        private Plan with(long perSecond, long warmUp, long atMost, Duration time, Callers who) {
+            return new Plan(keys, readPercent, keysPerCall, inFlight, perSecond, warmUp, atMost, time, seed, who);
         }
     }
 
