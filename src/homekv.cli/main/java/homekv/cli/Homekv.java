@@ -104,21 +104,10 @@ public final class Homekv {
     private static final String HISTORY_BYTES = HomeKvServer.flag(Limit.HISTORY_BYTES);
     private static final String HISTORY_DURATION = HomeKvServer.flag(Limit.HISTORY_MILLIS);
 
-    /** On how many processors at once virtual threads run; the JVM reads it when it starts the first one. */
-    private static final String CALL_PROCESSORS = "jdk.virtualThreadScheduler.parallelism";
-
     private final PrintStream err;
 
     private Homekv(PrintStream err) {
         this.err = err;
-    }
-
-    /**
-     * How many of the processors run calls at a time: half of them, since the network takes no less than the calls do, and
-     * since the calls of one read that are spread over more are woken, stolen and waited for at more cost than they have.
-     */
-    static int callProcessors(int processors) {
-        return Math.max(1, processors / 2);
     }
 
     /** Runs the server until it is told to stop, or ends the JVM with an exit code that says why it cannot. */
@@ -126,10 +115,6 @@ public final class Homekv {
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
         PrintStream err = new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8);
         Homekv homekv = new Homekv(err);
-        if (System.getProperty(CALL_PROCESSORS) == null) {
-            int processors = Runtime.getRuntime().availableProcessors();
-            System.setProperty(CALL_PROCESSORS, Integer.toString(callProcessors(processors)));
-        }
         Program.logOnly(Level.SEVERE); // Of gRPC and Netty, what an operator can act on.
         Thread.setDefaultUncaughtExceptionHandler(
                 (thread, failure) -> err.println("homekv: thread " + thread.getName() + " failed: " + failure));

@@ -106,14 +106,6 @@ class HomekvTest {
     }
 
     @Test
-    void callsRunOnHalfOfTheProcessorsAndOnOneAtLeast() {
-        assertEquals(1, Homekv.callProcessors(1));
-        assertEquals(1, Homekv.callProcessors(2));
-        assertEquals(1, Homekv.callProcessors(3));
-        assertEquals(8, Homekv.callProcessors(16));
-    }
-
-    @Test
     void aPortThatIsGivenIsThePort() throws Exception {
         int port;
         try (ServerSocket free = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"))) {
