@@ -226,8 +226,8 @@ final class LinkImage {
         // Begins small and keeps little in reserve: otherwise the heap takes more than twice what lives in it.
         // And it grows for what lives in it, not so that collections, which are cheap here, become rarer still.
         server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20", "-XX:GCTimeRatio=1"));
-        // What outlives a collection is in the store, and stays. To copy it from one young space to the next up to fifteen
-        // times, as is usual, takes twice the processor time.
+        // What outlives a collection is in the store, and stays. To copy it from one young space to the next up to
+        // fifteen times, as is usual, takes twice the processor time.
         server.add("-XX:MaxTenuringThreshold=1");
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
         // it can give back to the system; and what was freed outside of the heap goes back, too.
