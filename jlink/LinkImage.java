@@ -224,8 +224,8 @@ final class LinkImage {
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");
         // Begins small and keeps little in reserve: otherwise the heap takes more than twice what lives in it.
-        // And it grows for what lives in it, not so that collections, which are cheap here, become rarer still.
-        server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20", "-XX:GCTimeRatio=1"));
+        // It still grows where collections take long: kept small then, it would be marked without an end.
+        server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20"));
         // What outlives a collection is in the store, and stays. To copy it from one young space to the next up to
         // fifteen times, as is usual, takes twice the processor time.
         server.add("-XX:MaxTenuringThreshold=1");
