@@ -223,8 +223,9 @@ final class LinkImage {
         server.add("-XX:+UseG1GC");
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");
-        // Begins small and keeps little in reserve: otherwise the heap takes more than twice what lives in it.
-        // It still grows where collections take long: kept small then, it would be marked without an end.
+        // Begins small and keeps little in reserve, so that a server with little to do takes little. Under writes at
+        // full
+        // speed the heap grows to several times what lives in it: kept small then, it would be marked without an end.
         server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20"));
         // What outlives a collection is in the store, and stays. To copy it from one young space to the next up to
         // fifteen times, as is usual, takes twice the processor time.

@@ -55,7 +55,12 @@ public final class Benchmark {
                         return;
                     }
                     case "--checkout" -> checkout = Path.of(arguments.removeFirst());
-                    case "--json" -> json = Path.of(arguments.removeFirst());
+                    case "--json" -> {
+                        json = Path.of(arguments.removeFirst()).toAbsolutePath();
+                        if (!Files.isWritable(json.getParent())) {
+                            throw new IllegalArgumentException("nothing can be written to " + json.getParent());
+                        }
+                    }
                     case "--quick" -> quick = true;
                     case "--only" -> {
                         List<String> only = List.of(arguments.removeFirst().split(","));

@@ -55,7 +55,7 @@ final class GatheringPart implements Part {
         List<List<Outcome>> rounds = new ArrayList<>();
         for (Plan each : plans) {
             rounds.add(new ArrayList<>());
-            homeKv.run(1, each.withCalls(setting.quick() ? 10_000 : 50_000).withDuration(LoadGenerator.MAX_DURATION));
+            homeKv.run(1, each.withCalls(setting.quick() ? 10_000 : 250_000).withDuration(LoadGenerator.MAX_DURATION));
         }
         for (int round = 0; round < (setting.quick() ? 1 : 5); round++) {
             for (int i = 0; i < plans.length; i++) {

@@ -63,6 +63,26 @@ final class Bench {
             measured until then is printed.
             """;
 
+    /** The flags that only this command takes, or that are the same for others, too. */
+    static final Map<String, Arguments.Takes> FLAGS = Map.ofEntries(
+            Map.entry("--in-flight", Arguments.Takes.VALUE),
+            Map.entry("--connections", Arguments.Takes.VALUE),
+            Map.entry("--keys-per-call", Arguments.Takes.VALUE),
+            Map.entry("--read-percent", Arguments.Takes.VALUE),
+            Map.entry("--for", Arguments.Takes.VALUE),
+            Map.entry("--calls", Arguments.Takes.VALUE),
+            Map.entry("--warm-up", Arguments.Takes.VALUE),
+            Map.entry("--rate", Arguments.Takes.VALUE),
+            Map.entry("--gather", Arguments.Takes.VALUE_OR_NOTHING),
+            Map.entry("--key-count", Arguments.Takes.VALUE),
+            Map.entry("--value-bytes", Arguments.Takes.VALUE),
+            Map.entry("--zipf", Arguments.Takes.VALUE_OR_NOTHING),
+            Map.entry("--seed", Arguments.Takes.VALUE),
+            Map.entry("--prefix", Arguments.Takes.VALUE),
+            Map.entry("--keep", Arguments.Takes.NOTHING),
+            Map.entry("--overwrite", Arguments.Takes.NOTHING),
+            Map.entry("--json", Arguments.Takes.NOTHING));
+
     private static final Pattern THETA = Pattern.compile("0?\\.[0-9]{1,9}");
     private static final String DEFAULT_PREFIX = "bench/";
     private static final Duration SHORTEST = Duration.ofMillis(1);

@@ -91,26 +91,7 @@ final class Commands {
         flags.put("backup", Set.of());
         flags.put("export", Set.of("--prefix", "--rev"));
         flags.put("import", Set.of("--skip-lines"));
-        flags.put(
-                "bench",
-                Set.of(
-                        "--in-flight",
-                        "--connections",
-                        "--keys-per-call",
-                        "--read-percent",
-                        "--for",
-                        "--calls",
-                        "--warm-up",
-                        "--rate",
-                        "--gather",
-                        "--key-count",
-                        "--value-bytes",
-                        "--zipf",
-                        "--seed",
-                        "--prefix",
-                        "--keep",
-                        "--overwrite",
-                        "--json"));
+        flags.put("bench", Bench.FLAGS.keySet());
         return Map.copyOf(flags);
     }
 

@@ -130,8 +130,7 @@ public final class Hkvctl {
         for (String flag : List.of("--kvs", "--keys")) {
             flags.put(flag, Arguments.Takes.OPERANDS);
         }
-        for (String flag : List.of(
-                "--reverse", "--keys-only", "--count-only", "--absent", "--prev", "--keep", "--overwrite", "--json")) {
+        for (String flag : List.of("--reverse", "--keys-only", "--count-only", "--absent", "--prev")) {
             flags.put(flag, Arguments.Takes.NOTHING);
         }
         for (String flag : List.of(
@@ -145,23 +144,10 @@ public final class Hkvctl {
                 "--expect",
                 "--set",
                 "--from-rev",
-                "--skip-lines",
-                "--in-flight",
-                "--connections",
-                "--keys-per-call",
-                "--read-percent",
-                "--for",
-                "--calls",
-                "--warm-up",
-                "--rate",
-                "--key-count",
-                "--value-bytes",
-                "--seed")) {
+                "--skip-lines")) {
             flags.put(flag, Arguments.Takes.VALUE);
         }
-        for (String flag : List.of("--gather", "--zipf")) {
-            flags.put(flag, Arguments.Takes.VALUE_OR_NOTHING);
-        }
+        flags.putAll(Bench.FLAGS);
         flags.put("--cmd", Arguments.Takes.VALUE);
         flags.put("--host", Arguments.Takes.VALUE_OR_NOTHING);
         flags.put("--port", Arguments.Takes.VALUE);

@@ -17,8 +17,8 @@ import java.util.concurrent.atomic.AtomicReference;
  * <p>What it is for is that a thread is woken for many calls rather than for each. The calls that one round of reading has
  * completed are started together, each on a virtual thread of its own, from one more virtual thread, so that a single wake
  * of the scheduler serves them all. What they answer is collected, and sent by the loop together, in one write to the
- * socket where they share it. None of this waits: a call that takes its time, or blocks, is answered by itself whenever it
- * is ready.
+ * socket where they share it. No call waits for another one's end: one that takes its time, or blocks, is answered by itself
+ * whenever it is ready.
  *
  * <p>{@link #begin} is for the loop's own thread alone, {@link #answer} for any. Nothing here blocks.
  */

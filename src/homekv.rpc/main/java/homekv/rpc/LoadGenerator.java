@@ -356,14 +356,15 @@ public final class LoadGenerator implements AutoCloseable {
 
     /**
      * Makes the calls of a plan, and blocks until the last is answered, one fails and those in flight have ended, or it is
-     * stopped. The keys have to be there: a get that does not find one has failed.
+     * stopped. The keys have to be there: a get that does not find one has failed. Where one of those that warm up fails,
+     * nothing has been measured, and the outcome has the failure and no calls.
      */
     public Outcome run(Plan plan) throws InterruptedException {
         Calls calls = new Calls(plan);
         if (plan.warmUpCalls() > 0) {
             Outcome warmUp = new Phase(calls, -plan.warmUpCalls(), 0, MAX_DURATION, 0).run();
             if (warmUp.failure() != null) {
-                return warmUp;
+                return new Outcome(0, 0, 0, 0, 0, new Latencies(), OptionalLong.empty(), 0, warmUp.failure());
             }
         }
         return new Phase(calls, 0, plan.calls(), plan.duration(), plan.callsPerSecond()).run();

@@ -167,6 +167,30 @@ class LoadGeneratorTest {
     }
 
     @Test
+    void aRunThatIsRefusedWhileItWarmsUpHasMeasuredNothing() throws Exception {
+        try (Stub stub = new Stub() {
+                    @Override
+                    void get(int number, GetRequest request, StreamObserver<GetResponse> response) {
+                        if (number == 100) {
+                            response.onError(Status.RESOURCE_EXHAUSTED
+                                    .withDescription("no room")
+                                    .asRuntimeException());
+                        } else {
+                            answer(request, response);
+                        }
+                    }
+                };
+                LoadGenerator load = stub.load(1)) {
+            Outcome outcome = load.run(gets(8, 5_000).withWarmUpCalls(200));
+            assertEquals(HomeKvException.Reason.NO_ROOM, outcome.failure().reason());
+            assertEquals(0, outcome.calls());
+            assertEquals(0, outcome.keys());
+            assertEquals(0, outcome.latencies().count());
+            assertTrue(stub.received.get() <= 107, stub.received + " calls were made");
+        }
+    }
+
+    @Test
     void aGetThatDoesNotFindItsKeyHasFailed() throws Exception {
         try (Harness harness = new Harness();
                 LoadGenerator load = load(harness, 1)) {
