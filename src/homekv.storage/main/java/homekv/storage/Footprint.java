@@ -20,8 +20,8 @@ final class Footprint {
     /** What a chain costs that waits to be reclaimed: an entry of a linked hash map and its share of the table. */
     static final int PENDING_BYTES = 64;
 
-    /** A place in the hash table, for a reference and a byte, and how many are free beside it on average. */
-    private static final int TABLE_BYTES = 9;
+    /** A place in the hash table, for a reference and a hash, and how many are free beside it on average. */
+    private static final int TABLE_BYTES = 16;
 
     private final int headerBytes;
     private final int arrayHeaderBytes;

@@ -22,7 +22,7 @@ import java.util.function.LongSupplier;
  * store is at revision 0.
  *
  * <p>Cost: reading a key, or writing one that is there, is a look-up in a hash table; a key that is new, and the beginning
- * of a range, are searched for in an ordered map, O(log n) comparisons of keys. A key costs about 110 bytes of heap over
+ * of a range, are searched for in an ordered map, O(log n) comparisons of keys. A key costs about 115 bytes of heap over
  * its own bytes and its value's, and about 40 more once it has been overwritten. Versions that neither the history
  * window nor an open snapshot can read are dropped by the writers that follow, and by a thread of the store's own.
  *
