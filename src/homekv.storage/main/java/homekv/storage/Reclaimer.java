@@ -402,6 +402,9 @@ final class Reclaimer implements AutoCloseable {
         Commit oldest = history.get(history.firstKept());
         int end = (int) Math.min(oldest.size(), (long) changesDone + maxChanges);
         int done = Math.max(1, end - changesDone);
+        if (oldest.size() == 1 && dropReplaced(oldest)) {
+            changesDone = end;
+        }
         while (changesDone < end) {
             reclaim(oldest.chain(changesDone), oldest.version(changesDone));
             changesDone++;
@@ -414,6 +417,31 @@ final class Reclaimer implements AutoCloseable {
             history.removeFirst();
         }
         return done;
+    }
+
+    /**
+     * Drops what the one change of the oldest commit replaced, if nothing else can be there to drop, or to wait for: then
+     * neither what was replaced nor, as a rule, the chain is fetched from memory. False if that is not sure.
+     */
+    private boolean dropReplaced(Commit oldest) {
+        boolean isPinned = openSnapshots.firstPinnedBelow(history.firstKept(), 0) < openSnapshots.pinnedCount();
+        if (isPinned || !pending.isEmpty() || wholeSweepDue || oldest.deletedKeyBytes() > 0) {
+            return false;
+        }
+        // Nothing waits, so what the compact revision has read of the key until now has nothing behind it (S6).
+        VersionChain chain = oldest.chain(0);
+        Version made = oldest.version(0);
+        long replacedBytes = oldest.keptBytes() - footprint.commitBytes(1);
+        if (replacedBytes > 0 && made instanceof Version.Later later) {
+            versions--;
+            supersededBytes -= replacedBytes;
+            if (later.older == chain) {
+                chain.dropFirst();
+            }
+            later.older = null;
+            return true;
+        }
+        return made == chain; // Else there may be a tombstone behind it.
     }
 
     /** Has what is older than the window may be leave it; a batch. Whether there may be more. */
