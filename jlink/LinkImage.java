@@ -220,6 +220,8 @@ final class LinkImage {
         if (jdk >= 23) both.add("--sun-misc-unsafe-memory-access=allow");
 
         var server = new ArrayList<>(both);
+        // For virtual threads that an event loop carries; see homekv.rpc.CarriedThreads.
+        server.add("--add-opens=java.base/java.lang=homekv.rpc");
         server.add("-XX:+UseG1GC");
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");

@@ -18,9 +18,11 @@ import io.netty.util.concurrent.DefaultThreadFactory;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.time.Duration;
+import java.util.concurrent.Executor;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Function;
 
 /**
  * A gRPC server of a store: HomeKvService, the standard health service and server reflection, in plain text, without
@@ -72,18 +74,27 @@ public final class HomeKvServer implements AutoCloseable {
      * @throws IOException if nothing can listen there: the port is taken, the address is not this machine's
      */
     public HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log) throws IOException {
-        this(address, store, log, Thread.ofVirtual().factory());
+        this(address, store, log, CarriedThreads::of, Thread.ofVirtual().factory());
     }
 
-    /** The same with threads from {@code threads} for the calls of HomeKvService. */
+    /**
+     * The same with threads of the caller's for the calls of HomeKvService: brief ones get them from what {@code briefThreads}
+     * makes of an event loop, all others from {@code threads}.
+     */
     @SuppressWarnings("deprecation") // Many generic tools still ask for the older form of reflection.
-    HomeKvServer(InetSocketAddress address, MvccStore store, CommandLog log, ThreadFactory threads) throws IOException {
+    HomeKvServer(
+            InetSocketAddress address,
+            MvccStore store,
+            CommandLog log,
+            Function<Executor, ThreadFactory> briefThreads,
+            ThreadFactory threads)
+            throws IOException {
         inFlight = new InFlightBytes(store.limits());
         service = new HomeKvService(store, log);
         loops = new MultiThreadIoEventLoopGroup(
                 Runtime.getRuntime().availableProcessors(),
                 new DefaultThreadFactory("homekv-io", true),
-                CallLoop.over(NioIoHandler.newFactory(), threads));
+                CallLoop.over(NioIoHandler.newFactory(), briefThreads, threads));
         server = NettyServerBuilder.forAddress(address)
                 .channelType(NioServerSocketChannel.class)
                 .bossEventLoopGroup(loops)

@@ -66,9 +66,9 @@ final class HomeKvService {
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                written(HomeKvServiceGrpc.getGetMethod(), this::get),
-                written(HomeKvServiceGrpc.getSetMethod(), this::set),
-                written(HomeKvServiceGrpc.getDelMethod(), this::del),
+                written(HomeKvServiceGrpc.getGetMethod(), this::get, true),
+                written(HomeKvServiceGrpc.getSetMethod(), this::set, true),
+                written(HomeKvServiceGrpc.getDelMethod(), this::del, true),
                 unary(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()),
                 unary(HomeKvServiceGrpc.getTxnMethod(), this::txn),
                 unary(HomeKvServiceGrpc.getCompactMethod(), (body, inFlight) -> compact(body)),
@@ -95,14 +95,16 @@ final class HomeKvService {
     private <ResponseT> ServerMethodDefinition<InputStream, InputStream> unary(
             MethodDescriptor<?, ResponseT> method, UnaryCall.Method<ResponseT> answer) {
         MethodDescriptor.Marshaller<ResponseT> marshaller = method.getResponseMarshaller();
-        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)));
+        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)), false);
     }
 
     private ServerMethodDefinition<InputStream, InputStream> written(
-            MethodDescriptor<?, ?> method, UnaryCall.Method<? extends InputStream> answer) {
+            MethodDescriptor<?, ?> method,
+            UnaryCall.Method<? extends InputStream> answer,
+            boolean timeGrowsWithRequest) {
         return ServerMethodDefinition.create(
                 method.toBuilder(RequestCall.UNREAD, RequestCall.UNREAD).build(),
-                (call, headers) -> new UnaryCall(call, headers, store, answer));
+                (call, headers) -> new UnaryCall(call, headers, store, answer, timeGrowsWithRequest));
     }
 
     private <ResponseT extends MessageLite> ServerMethodDefinition<InputStream, ResponseT> streaming(

@@ -18,8 +18,8 @@ import java.io.UncheckedIOException;
 /**
  * One call of a method that takes one request, from its first byte to its end.
  *
- * <p>The transport's thread only signals: it hands over the body of the request, not looked at, and has the virtual thread
- * of this call started once the request is complete. Decoding, the work itself and a long response all happen there, so
+ * <p>The transport's thread only signals: it hands over the body of the request, not looked at, and starts the virtual
+ * thread of this call once the request is complete. Decoding, the work itself and a long response all happen there, so
  * that nothing that one call does holds up another one on the same connection; a short response is sent by the transport's
  * thread, together with others.
  */
@@ -87,9 +87,7 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     /** Of the call, once its request is complete. */
     private volatile Thread thread;
 
-    /** The loop's: which calls this one was completed with, null if with none, and the one that was answered before it. */
-    CallLoop.Batch batch;
-
+    /** The loop's: the call that was answered before this one. */
     RequestCall<?> answeredBefore;
 
     private InputStream body;
@@ -131,11 +129,16 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
             refuse(Statuses.wrongMessageCount());
         }
         if (!ended) {
-            Thread own = loop.begin(this); // Where that finds no memory, the call has no thread, and gRPC ends it.
+            // Where there is no memory for that, the call has no thread, and gRPC ends it.
+            Thread own = loop.thread(this, isBrief(body));
             inFlight.join();
             thread = own;
+            start();
         }
     }
+
+    /** Whether this call, with the request {@code body}, takes so little time that a loop can do with it. */
+    abstract boolean isBrief(InputStream body);
 
     @Override
     public void onCancel() {
@@ -154,6 +157,16 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
+    /** Starts the call's own thread, which ends the call; or ends it, where there is no memory for a thread. */
+    private void start() {
+        try {
+            thread.start();
+        } catch (Throwable e) {
+            failure = e;
+            loop.answer(this);
+        }
+    }
+
     private static void close(InputStream body) {
         try {
             if (body != null) {
@@ -161,18 +174,6 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
             }
         } catch (IOException e) {
             throw new UncheckedIOException("a buffer in memory cannot be closed", e);
-        }
-    }
-
-    // ---- On any thread, once ----
-
-    /** Starts the call's own thread, which ends the call; or ends it, where there is no memory for a thread. */
-    final void start() {
-        try {
-            thread.start();
-        } catch (Throwable e) {
-            failure = e;
-            loop.answer(this);
         }
     }
 

@@ -49,6 +49,11 @@ final class StreamCall<ResponseT extends MessageLite> extends RequestCall<Respon
         call.setOnReadyThreshold(1);
     }
 
+    @Override
+    boolean isBrief(InputStream body) {
+        return false;
+    }
+
     // ---- Any thread ----
 
     @Override

@@ -14,15 +14,30 @@ final class UnaryCall extends RequestCall<InputStream> {
         ResponseT answer(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException;
     }
 
-    private final Method<? extends InputStream> method;
+    /** The longest request of a brief call: some hundred keys, which take less time than a read of that many from a socket. */
+    private static final int BRIEF_BYTES = 4 << 10;
 
+    private final Method<? extends InputStream> method;
+    private final boolean timeGrowsWithRequest;
+
+    /**
+     * @param timeGrowsWithRequest whether {@code method} takes time that is in proportion to the length of the request, and
+     *     does not depend on what is in the store
+     */
     UnaryCall(
             ServerCall<InputStream, InputStream> call,
             Metadata headers,
             MvccStore store,
-            Method<? extends InputStream> method) {
+            Method<? extends InputStream> method,
+            boolean timeGrowsWithRequest) {
         super(call, headers, store);
         this.method = method;
+        this.timeGrowsWithRequest = timeGrowsWithRequest;
+    }
+
+    @Override
+    boolean isBrief(InputStream body) {
+        return timeGrowsWithRequest && body instanceof ShortBody request && request.array().length <= BRIEF_BYTES;
     }
 
     @Override

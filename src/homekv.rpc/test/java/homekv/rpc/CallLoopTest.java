@@ -2,6 +2,7 @@ package homekv.rpc;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
@@ -25,8 +26,10 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
-/** Calls that the server completes in one read are started together, and share nothing else. */
+/** Calls that the server completes in one read are begun and answered together, and share nothing else. */
 class CallLoopTest {
     private static final String GET = HomeKvServiceGrpc.getGetMethod().getFullMethodName();
     private static final String SET = HomeKvServiceGrpc.getSetMethod().getFullMethodName();
@@ -39,6 +42,10 @@ class CallLoopTest {
 
         final CountDownLatch gate = new CountDownLatch(1);
         final List<Thread> threads = new ArrayList<>();
+
+        /** Of each thread, what it says of itself, its carrier included. */
+        final List<String> names = new ArrayList<>();
+
         private final CommandLog log;
 
         WaitingLog(MvccStore store) {
@@ -49,6 +56,7 @@ class CallLoopTest {
         public Result submit(Command command) {
             synchronized (threads) {
                 threads.add(Thread.currentThread());
+                names.add(Thread.currentThread().toString());
             }
             if (((Command.Set) command).writes().getFirst() instanceof Write.Put put
                     && put.key().equals(WAIT)) {
@@ -103,9 +111,38 @@ class CallLoopTest {
     }
 
     @Test
-    void everyCallOfEveryBurstIsAnsweredWithItsOwnAnswer() throws Exception {
+    void onlyABriefCallRunsOnTheLoop() throws Exception {
+        assumeTrue(CarriedThreads.supported(), "this JDK has no threads that a loop carries");
+        WaitingLog[] log = new WaitingLog[1];
+        try (Harness kv = new Harness(Harness.ROOMY, store -> log[0] = new WaitingLog(store))) {
+            RawHttp2 raw = kv.raw();
+            for (int bytes : new int[] {10, 4_000, 5_000, 20_000}) {
+                assertEquals(
+                        0,
+                        raw.await(start(raw, SET, Harness.set(Harness.put("k", Harness.bytes(bytes)))))
+                                .status());
+            }
+            synchronized (log[0].threads) {
+                assertEquals(
+                        List.of(true, true, false, false),
+                        log[0].names.stream()
+                                .map(name -> name.contains("homekv-io"))
+                                .toList(),
+                        log[0].names::toString);
+            }
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(booleans = {true, false})
+    void everyCallOfEveryBurstIsAnsweredWithItsOwnAnswer(boolean carried) throws Exception {
         Harness.seeded(4, random -> {
-            try (Harness kv = new Harness()) {
+            try (Harness kv = carried
+                    ? new Harness()
+                    : new Harness(
+                            Harness.ROOMY,
+                            MemoryCommandLog::new,
+                            Thread.ofVirtual().factory())) {
                 kv.stub().set(Harness.set(Harness.put("short", "1"), Harness.put("long", Harness.bytes(40_000))));
                 RawHttp2 raw = kv.raw();
                 for (int burst = 0; burst < Harness.count(300, 3_000); burst++) {

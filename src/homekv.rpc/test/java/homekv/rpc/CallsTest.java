@@ -404,7 +404,9 @@ class CallsTest {
         CallWithoutThread(RecordedCall<InputStream> call, UnaryCall.Method<InputStream> method) {
             this.call = call;
             loop = CallLoop.over(
-                            executor -> new NoTransport(), Thread.ofVirtual().factory())
+                            executor -> new NoTransport(),
+                            executor -> Thread.ofVirtual().factory(),
+                            Thread.ofVirtual().factory())
                     .newHandler(null);
             loop.initialize();
             context = inFlight.newServerStreamTracer("Set", new Metadata())
@@ -412,7 +414,7 @@ class CallsTest {
                     .withCancellation();
             Context before = context.attach();
             try (MvccStore store = new MvccStore(Harness.ROOMY)) {
-                unary = new UnaryCall(call, new Metadata(), store, method);
+                unary = new UnaryCall(call, new Metadata(), store, method, true);
             } finally {
                 context.detach(before);
             }

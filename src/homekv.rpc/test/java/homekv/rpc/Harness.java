@@ -32,6 +32,7 @@ import java.util.List;
 import java.util.Queue;
 import java.util.SplittableRandom;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.Executor;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
@@ -69,13 +70,27 @@ final class Harness implements AutoCloseable {
     }
 
     Harness(Limits limits, Function<MvccStore, CommandLog> log) throws IOException {
-        this(limits, log, Thread.ofVirtual().factory());
+        this(limits, log, CarriedThreads::of, Thread.ofVirtual().factory());
     }
 
+    /** With threads from {@code threads} for all calls. */
     Harness(Limits limits, Function<MvccStore, CommandLog> log, ThreadFactory threads) throws IOException {
+        this(limits, log, loop -> threads, threads);
+    }
+
+    private Harness(
+            Limits limits,
+            Function<MvccStore, CommandLog> log,
+            Function<Executor, ThreadFactory> briefThreads,
+            ThreadFactory threads)
+            throws IOException {
         store = new MvccStore(limits);
         server = new HomeKvServer(
-                new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), store, log.apply(store), threads);
+                new InetSocketAddress(InetAddress.getLoopbackAddress(), 0),
+                store,
+                log.apply(store),
+                briefThreads,
+                threads);
     }
 
     Harness() throws IOException {
