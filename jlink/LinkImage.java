@@ -225,13 +225,17 @@ final class LinkImage {
         server.add("-XX:+UseG1GC");
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");
-        // Begins small and keeps little in reserve, so that a server with little to do takes little. Under writes at
-        // full
-        // speed the heap grows to several times what lives in it: kept small then, it would be marked without an end.
-        server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=10", "-XX:MaxHeapFreeRatio=20"));
-        // What outlives a collection is in the store, and stays. To copy it from one young space to the next up to
-        // fifteen times, as is usual, takes twice the processor time.
-        server.add("-XX:MaxTenuringThreshold=1");
+        // The heap begins small, and is held to twice what lives in it at the most when the collector has looked.
+        // Tighter,
+        // it would have to look again at once, and at the same time as the calls.
+        server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=50", "-XX:MaxHeapFreeRatio=60"));
+        // Nor does it grow to make collections rarer, by a fifth of all that it may take, each time that they take
+        // long.
+        // Later JVMs do that in another way, without this flag.
+        if (jdk <= 25) server.addAll(List.of("-XX:+UnlockExperimentalVMOptions", "-XX:G1ExpandByPercentOfAvailable=0"));
+        // What a collection finds alive is the store's and stays. It is copied once, from a young space that is large
+        // enough for the calls under way to have ended, and no larger, since it is not given back.
+        server.addAll(List.of("-Xmn64m", "-XX:MaxTenuringThreshold=0"));
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
         // it can give back to the system; and what was freed outside of the heap goes back, too.
         server.add("-XX:G1PeriodicGCInterval=300000");
