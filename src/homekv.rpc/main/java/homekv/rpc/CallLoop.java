@@ -68,12 +68,12 @@ final class CallLoop implements IoHandler {
         return CURRENT.get();
     }
 
-    /** A thread for {@code call}, whose request is complete; to be started. */
-    Thread thread(RequestCall<?> call, boolean brief) {
+    /** A thread for a part of a call; to be started. */
+    Thread thread(Runnable work, boolean brief) {
         if (waiting) {
             waiting = false; // It has been reading, evidently, and will look for answers before it waits again.
         }
-        return (brief ? briefThreads : threads).newThread(call);
+        return (brief ? briefThreads : threads).newThread(work);
     }
 
     /** Has the loop send what {@code call} answers. */

@@ -26,6 +26,7 @@ final class CarriedThreads {
             Constructor<?> builder = Class.forName("java.lang.ThreadBuilders$VirtualThreadBuilder")
                     .getDeclaredConstructor(Executor.class);
             builder.setAccessible(true);
+            builder.newInstance((Executor) Runnable::run); // Not where virtual threads are the platform's in disguise.
             return builder;
         } catch (ReflectiveOperationException | InaccessibleObjectException e) {
             return null;

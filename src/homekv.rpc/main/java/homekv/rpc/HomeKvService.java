@@ -3,6 +3,7 @@ package homekv.rpc;
 import com.google.protobuf.MessageLite;
 import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.Durability;
+import homekv.rpc.proto.GetRequest;
 import homekv.rpc.proto.HomeKvServiceGrpc;
 import homekv.rpc.proto.LeaseGrantResponse;
 import homekv.rpc.proto.LeaseListResponse;
@@ -34,6 +35,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.function.Predicate;
 import java.util.stream.Stream;
 
 /** The methods of HomeKvService: each reads its request, talks to the store or its log, and builds the response. */
@@ -66,9 +68,9 @@ final class HomeKvService {
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                written(HomeKvServiceGrpc.getGetMethod(), this::get, true),
-                written(HomeKvServiceGrpc.getSetMethod(), this::set, true),
-                written(HomeKvServiceGrpc.getDelMethod(), this::del, true),
+                written(HomeKvServiceGrpc.getGetMethod(), this::get, HomeKvService::namesKeysAlone),
+                written(HomeKvServiceGrpc.getSetMethod(), this::set, body -> true),
+                written(HomeKvServiceGrpc.getDelMethod(), this::del, body -> true),
                 unary(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()),
                 unary(HomeKvServiceGrpc.getTxnMethod(), this::txn),
                 unary(HomeKvServiceGrpc.getCompactMethod(), (body, inFlight) -> compact(body)),
@@ -95,13 +97,13 @@ final class HomeKvService {
     private <ResponseT> ServerMethodDefinition<InputStream, InputStream> unary(
             MethodDescriptor<?, ResponseT> method, UnaryCall.Method<ResponseT> answer) {
         MethodDescriptor.Marshaller<ResponseT> marshaller = method.getResponseMarshaller();
-        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)), false);
+        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)), body -> false);
     }
 
     private ServerMethodDefinition<InputStream, InputStream> written(
             MethodDescriptor<?, ?> method,
             UnaryCall.Method<? extends InputStream> answer,
-            boolean timeGrowsWithRequest) {
+            Predicate<byte[]> timeGrowsWithRequest) {
         return ServerMethodDefinition.create(
                 method.toBuilder(RequestCall.UNREAD, RequestCall.UNREAD).build(),
                 (call, headers) -> new UnaryCall(call, headers, store, answer, timeGrowsWithRequest));
@@ -118,6 +120,29 @@ final class HomeKvService {
     /** Ends every watch, also those that have yet to come, since they would go on for ever. Any thread. */
     void endWatches(Status status) {
         streamed.endWatches(status);
+    }
+
+    /**
+     * Whether a GetRequest has nothing but keys: an older revision is found by going through all versions since, of each key
+     * that is named. False where in doubt.
+     */
+    static boolean namesKeysAlone(byte[] request) {
+        int at = 0;
+        while (at >= 0 && at + 1 < request.length) {
+            if (request[at] != (GetRequest.KEYS_FIELD_NUMBER << 3 | 2)) {
+                return false;
+            }
+            int length = request[at + 1];
+            at += 2;
+            if (length < 0) {
+                if (at == request.length || request[at] < 0) {
+                    return false;
+                }
+                length = length & 0x7f | request[at++] << 7;
+            }
+            at += length;
+        }
+        return at == request.length;
     }
 
     private RequestDecoder decoder(InputStream body) {

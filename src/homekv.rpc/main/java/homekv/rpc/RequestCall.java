@@ -19,9 +19,14 @@ import java.io.UncheckedIOException;
  * One call of a method that takes one request, from its first byte to its end.
  *
  * <p>The transport's thread only signals: it hands over the body of the request, not looked at, and starts the virtual
- * thread of this call once the request is complete. Decoding, the work itself and a long response all happen there, so
- * that nothing that one call does holds up another one on the same connection; a short response is sent by the transport's
- * thread, together with others.
+ * thread of this call once the request is complete. Decoding and the work itself happen there, so that no
+ * call that takes its time holds up another one on the same connection; a short response is sent by the transport's thread,
+ * together with others, a long one is not.
+ *
+ * <p>A brief call's thread is carried by the transport's ({@link CallLoop}). It must take no lock that the transport's takes,
+ * too: waiting for one, it would be woken first and not run, since its carrier waits behind it. So it hands nothing to the
+ * transport, which allocates under locks, writes nothing to a log, and starts no thread, which would be carried by the same
+ * loop. A long response has a thread of its own.
  */
 /*
  * gRPC's ServerCall is not thread-safe. Up to onHalfClose only the transport's thread touches it and the fields here,
@@ -95,12 +100,16 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     private boolean headersSent;
     private boolean closed;
 
-    /** What is left to be sent when the call's own thread is through: a short response, and how the call ends. */
+    /** Whether the call's own thread is carried by the loop. */
+    private boolean brief;
+
+    /** What is left to be sent when the call's own thread is through, or null. */
     private ResponseT response;
 
-    private Statuses.Ending ending;
+    /** Whether that response is too long for the transport's thread. */
+    private boolean responseIsLong;
 
-    /** What has kept the call's thread from being started, or it or the transport's from answering; or null. */
+    /** What the call ends with instead of an answer, where it was refused or failed, or had no thread; or null. */
     private Throwable failure;
 
     RequestCall(ServerCall<InputStream, ResponseT> call, Metadata headers, MvccStore store) {
@@ -130,7 +139,8 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
         if (!ended) {
             // Where there is no memory for that, the call has no thread, and gRPC ends it.
-            Thread own = loop.thread(this, isBrief(body));
+            brief = isBrief(body);
+            Thread own = loop.thread(this, brief);
             inFlight.join();
             thread = own;
             start();
@@ -185,23 +195,13 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     @Override
     public final void run() {
         try {
-            ending = answer();
-        } catch (Throwable e) { // No memory for saying how it ends.
+            requireWanted();
+            serve(body, inFlight);
+            releaseRequest();
+        } catch (Throwable e) { // finish() tells the client, and the log if it is not the client's fault.
             failure = e;
         }
         loop.answer(this);
-    }
-
-    private Statuses.Ending answer() {
-        try {
-            requireWanted();
-            serve(body, inFlight);
-            return new Statuses.Ending(Status.OK);
-        } catch (IOException | RefusedException | RuntimeException | Error e) {
-            return Statuses.ending(e, call.getMethodDescriptor().getBareMethodName() + "Request");
-        } finally {
-            releaseRequest();
-        }
     }
 
     private void requireWanted() throws RefusedException, IOException {
@@ -244,12 +244,14 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
-    /** Hands the only response to the transport: a long one now, a short one with the end of the call. */
+    /** Hands the only response to the transport: a long one now, unless the call is brief, a short one with its end. */
     final void sendLast(ResponseT response, int bytes) {
-        if (bytes > SHORT_BYTES) {
+        boolean isLong = bytes > SHORT_BYTES;
+        if (isLong && !brief) {
             send(response);
         } else {
             this.response = response;
+            responseIsLong = isLong;
         }
     }
 
@@ -257,13 +259,19 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
 
     /** Sends what is left to be sent, and ends the call. */
     final void finish() {
+        if (responseIsLong && failure == null) {
+            responseIsLong = false;
+            if (startSending()) {
+                return; // It comes back here.
+            }
+        }
         try {
-            sendShort();
+            sendLeft();
             if (failure != null) {
                 releaseRequest();
             }
             if (!closed) {
-                Statuses.Ending end = failure == null ? ending : new Statuses.Ending(Statuses.failed(failure));
+                Statuses.Ending end = ending();
                 call.close(end.status(), end.trailers());
             }
         } finally {
@@ -271,7 +279,33 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
-    private void sendShort() {
+    private Statuses.Ending ending() {
+        try {
+            return failure == null
+                    ? new Statuses.Ending(Status.OK)
+                    : Statuses.ending(failure, call.getMethodDescriptor().getBareMethodName() + "Request");
+        } catch (Throwable e) { // No memory for saying how it ends.
+            return new Statuses.Ending(Statuses.failed(e));
+        }
+    }
+
+    /** Has a thread that no loop carries send the long response of a brief call; false if there is no memory for one. */
+    private boolean startSending() {
+        try {
+            loop.thread(this::sendLong, false).start();
+            return true;
+        } catch (Throwable e) {
+            failure = e;
+            return false;
+        }
+    }
+
+    private void sendLong() {
+        sendLeft();
+        loop.answer(this);
+    }
+
+    private void sendLeft() {
         try {
             if (response != null && failure == null) {
                 send(response);
@@ -279,6 +313,7 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         } catch (Throwable e) {
             failure = e;
         }
+        response = null;
     }
 
     // ---- Any thread ----

@@ -5,6 +5,7 @@ import io.grpc.Metadata;
 import io.grpc.ServerCall;
 import java.io.IOException;
 import java.io.InputStream;
+import java.util.function.Predicate;
 
 /** A call of a method with one response, which is a stream that knows its length. */
 final class UnaryCall extends RequestCall<InputStream> {
@@ -14,22 +15,22 @@ final class UnaryCall extends RequestCall<InputStream> {
         ResponseT answer(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException;
     }
 
-    /** The longest request of a brief call: some hundred keys, which take less time than a read of that many from a socket. */
+    /** The longest request of a brief call: some hundred keys, for which the others on its loop wait less than a millisecond. */
     private static final int BRIEF_BYTES = 4 << 10;
 
     private final Method<? extends InputStream> method;
-    private final boolean timeGrowsWithRequest;
+    private final Predicate<byte[]> timeGrowsWithRequest;
 
     /**
-     * @param timeGrowsWithRequest whether {@code method} takes time that is in proportion to the length of the request, and
-     *     does not depend on what is in the store
+     * @param timeGrowsWithRequest whether {@code method} takes time for a request that is in proportion to its length, but for
+     *     sending the response, whatever is in the store
      */
     UnaryCall(
             ServerCall<InputStream, InputStream> call,
             Metadata headers,
             MvccStore store,
             Method<? extends InputStream> method,
-            boolean timeGrowsWithRequest) {
+            Predicate<byte[]> timeGrowsWithRequest) {
         super(call, headers, store);
         this.method = method;
         this.timeGrowsWithRequest = timeGrowsWithRequest;
@@ -37,7 +38,9 @@ final class UnaryCall extends RequestCall<InputStream> {
 
     @Override
     boolean isBrief(InputStream body) {
-        return timeGrowsWithRequest && body instanceof ShortBody request && request.array().length <= BRIEF_BYTES;
+        return body instanceof ShortBody request
+                && request.array().length <= BRIEF_BYTES
+                && timeGrowsWithRequest.test(request.array());
     }
 
     @Override

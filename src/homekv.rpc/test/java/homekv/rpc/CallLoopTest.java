@@ -1,9 +1,11 @@
 package homekv.rpc;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import homekv.rpc.proto.GetRequest;
 import homekv.rpc.proto.GetResponse;
 import homekv.rpc.proto.HomeKvServiceGrpc;
 import homekv.rpc.proto.WatchRequest;
@@ -130,6 +132,52 @@ class CallLoopTest {
                                 .toList(),
                         log[0].names::toString);
             }
+        }
+    }
+
+    @Test
+    void aGetIsBriefIfItNamesNothingButKeys() {
+        GetRequest keys = Harness.get("k", "x".repeat(300), "y".repeat(127), "z".repeat(128));
+        assertTrue(HomeKvService.namesKeysAlone(keys.toByteArray()));
+        assertTrue(HomeKvService.namesKeysAlone(new byte[0]));
+        GetRequest past = keys.toBuilder().setRevision(1).build();
+        assertFalse(HomeKvService.namesKeysAlone(past.toByteArray()));
+        assertFalse(HomeKvService.namesKeysAlone(
+                GetRequest.newBuilder().setRevision(0).build().toByteArray()));
+        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10}));
+        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10, 5, 1}));
+        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10, -1, -1, -1, -1, 15}));
+    }
+
+    /** Where it takes the transport's locks, a loop that waits for one of them would wait behind a thread that it carries. */
+    @Test
+    void theLongAnswerOfABriefCallIsSentByAThreadThatNoLoopCarries() throws Exception {
+        AtomicInteger brief = new AtomicInteger();
+        AtomicInteger others = new AtomicInteger();
+        ThreadFactory virtual = Thread.ofVirtual().factory();
+        try (Harness kv = new Harness(
+                Harness.ROOMY,
+                MemoryCommandLog::new,
+                loop -> work -> {
+                    brief.incrementAndGet();
+                    return virtual.newThread(work);
+                },
+                work -> {
+                    others.incrementAndGet();
+                    return virtual.newThread(work);
+                })) {
+            RawHttp2 raw = kv.raw();
+            for (int bytes : new int[] {10, 16_000, 17_000, 1_000_000}) {
+                kv.stub().set(Harness.set(Harness.put("k", Harness.bytes(bytes))));
+                int briefBefore = brief.get();
+                int othersBefore = others.get();
+                RawHttp2.Stream stream = raw.await(start(raw, GET, Harness.get("k")));
+                assertEquals(0, stream.status(), stream::message);
+                assertTrue(stream.body.size() > bytes);
+                assertEquals(briefBefore + 1, brief.get());
+                assertEquals(othersBefore + (bytes > 16_384 ? 1 : 0), others.get(), bytes + " bytes");
+            }
+            kv.awaitInFlight(0);
         }
     }
 

@@ -414,7 +414,7 @@ class CallsTest {
                     .withCancellation();
             Context before = context.attach();
             try (MvccStore store = new MvccStore(Harness.ROOMY)) {
-                unary = new UnaryCall(call, new Metadata(), store, method, true);
+                unary = new UnaryCall(call, new Metadata(), store, method, body -> true);
             } finally {
                 context.detach(before);
             }

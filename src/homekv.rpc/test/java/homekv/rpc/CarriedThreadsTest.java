@@ -1,7 +1,6 @@
 package homekv.rpc;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -85,6 +84,5 @@ class CarriedThreadsTest {
         LockSupport.unpark(thread);
         assertTrue(thread.join(java.time.Duration.ofSeconds(Harness.HANG_SECONDS)));
         assertEquals(List.of("goes on"), seen);
-        assertFalse(thread.isAlive());
     }
 }

@@ -78,7 +78,7 @@ final class Harness implements AutoCloseable {
         this(limits, log, loop -> threads, threads);
     }
 
-    private Harness(
+    Harness(
             Limits limits,
             Function<MvccStore, CommandLog> log,
             Function<Executor, ThreadFactory> briefThreads,
