@@ -96,7 +96,9 @@ public final class Benchmark {
         Path images = checkout.resolve("jlink/target");
         Path image = images.resolve(Files.readAllLines(images.resolve("built")).get(0));
         List<String> flags = Files.readAllLines(image.resolve("lib/homekv.jvmargs")).stream()
-                .filter(flag -> !flag.contains("AOT") && !flag.contains("SharedArchive"))
+                // What holds for the image alone.
+                .filter(flag ->
+                        !flag.contains("AOT") && !flag.contains("SharedArchive") && !flag.contains("--add-opens"))
                 .toList();
         delete(directory);
         Files.createDirectories(directory);
