@@ -23,7 +23,7 @@ import java.io.UncheckedIOException;
  * call that takes its time holds up another one on the same connection; a short response is sent by the transport's thread,
  * together with others, a long one is not.
  *
- * <p>A brief call's thread is carried by the transport's ({@link CallLoop}). It must take no lock that the transport's takes,
+ * <p>A brief call's thread is carried by the transport's ({@link CallLoop}). C1: it must take no lock that the transport's takes,
  * too: waiting for one, it would be woken first and not run, since its carrier waits behind it. So it hands nothing to the
  * transport, which allocates under locks, writes nothing to a log, and starts no thread, which would be carried by the same
  * loop. A long response has a thread of its own.
@@ -227,6 +227,8 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
 
     /** Hands a response to the transport. */
     final void send(ResponseT response) {
+        assert !brief || Thread.currentThread() != thread
+                : "C1: the transport's locks, on a thread that its own carries";
         if (!headersSent) {
             headersSent = true;
             Metadata headers = new Metadata();

@@ -149,7 +149,7 @@ class CallLoopTest {
         assertFalse(HomeKvService.namesKeysAlone(new byte[] {10, -1, -1, -1, -1, 15}));
     }
 
-    /** Where it takes the transport's locks, a loop that waits for one of them would wait behind a thread that it carries. */
+    /** C1. */
     @Test
     void theLongAnswerOfABriefCallIsSentByAThreadThatNoLoopCarries() throws Exception {
         AtomicInteger brief = new AtomicInteger();
