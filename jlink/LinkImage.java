@@ -225,13 +225,11 @@ final class LinkImage {
         server.add("-XX:+UseG1GC");
         // --memory overrides this default share of the machine or container; see bin/homekv.
         server.add("-XX:MaxRAMPercentage=60");
-        // The heap begins small, and is held to twice what lives in it at the most when the collector has looked.
-        // Tighter,
-        // it would have to look again at once, and at the same time as the calls.
+        // The heap begins small, and has two to two and a half times what lives in it whenever marking has told what
+        // that is. With less, marking would have to begin again at once, and take as much processor time as the calls.
         server.addAll(List.of("-Xms64m", "-XX:MinHeapFreeRatio=50", "-XX:MaxHeapFreeRatio=60"));
-        // Nor does it grow to make collections rarer, by a fifth of all that it may take, each time that they take
-        // long.
-        // Later JVMs do that in another way, without this flag.
+        // Else it grows by a fifth of all that it may take each time that collections take long, so that they are
+        // rarer. Later JVMs do that in another way, without this flag.
         if (jdk <= 25) server.addAll(List.of("-XX:+UnlockExperimentalVMOptions", "-XX:G1ExpandByPercentOfAvailable=0"));
         // What a collection finds alive is the store's and stays. It is copied once, from a young space that is large
         // enough for the calls under way to have ended, and no larger, since it is not given back.

@@ -29,9 +29,9 @@ import java.util.function.Function;
  * authentication.
  *
  * <p>Serves from construction until {@link #close}; any thread may call any method. Every call runs on a virtual
- * thread of its own; brief ones cost about half as much where the JVM was started with {@code --add-opens
- * java.base/java.lang=homekv.rpc}, which lets an event loop run their threads itself. The limits are those of the store; a request over one of them is answered with a status that
- * says so, before anything is changed.
+ * thread of its own; short ones cost less where the JVM was started with {@code --add-opens
+ * java.base/java.lang=homekv.rpc}, which lets an event loop run their threads itself. The limits are those of the store; a
+ * request over one of them is answered with a status that says so, before anything is changed.
  *
  * <p>The store and its log stay the caller's, who closes them after the server.
  */

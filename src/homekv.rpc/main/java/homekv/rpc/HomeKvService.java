@@ -1,6 +1,8 @@
 package homekv.rpc;
 
+import com.google.protobuf.CodedInputStream;
 import com.google.protobuf.MessageLite;
+import com.google.protobuf.WireFormat;
 import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.Durability;
 import homekv.rpc.proto.GetRequest;
@@ -127,22 +129,17 @@ final class HomeKvService {
      * that is named. False where in doubt.
      */
     static boolean namesKeysAlone(byte[] request) {
-        int at = 0;
-        while (at >= 0 && at + 1 < request.length) {
-            if (request[at] != (GetRequest.KEYS_FIELD_NUMBER << 3 | 2)) {
-                return false;
-            }
-            int length = request[at + 1];
-            at += 2;
-            if (length < 0) {
-                if (at == request.length || request[at] < 0) {
+        CodedInputStream fields = CodedInputStream.newInstance(request);
+        try {
+            for (int tag; (tag = fields.readTag()) != 0; ) {
+                if (WireFormat.getTagFieldNumber(tag) != GetRequest.KEYS_FIELD_NUMBER || !fields.skipField(tag)) {
                     return false;
                 }
-                length = length & 0x7f | request[at++] << 7;
             }
-            at += length;
+            return true;
+        } catch (IOException e) {
+            return false; // The call's own thread says what is wrong with it.
         }
-        return at == request.length;
     }
 
     private RequestDecoder decoder(InputStream body) {

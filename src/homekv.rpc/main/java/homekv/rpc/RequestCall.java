@@ -18,19 +18,19 @@ import java.io.UncheckedIOException;
 /**
  * One call of a method that takes one request, from its first byte to its end.
  *
- * <p>The transport's thread only signals: it hands over the body of the request, not looked at, and starts the virtual
- * thread of this call once the request is complete. Decoding and the work itself happen there, so that no
- * call that takes its time holds up another one on the same connection; a short response is sent by the transport's thread,
- * together with others, a long one is not.
+ * <p>The transport's thread only signals: it hands over the body of the request, hardly looked at, and starts the virtual
+ * thread of this call once the request is complete. Decoding and the work itself happen there, so that no call that takes
+ * its time holds up another one on the same connection; a short response is sent by the transport's thread, together with
+ * others, a long one is not.
  *
- * <p>A brief call's thread is carried by the transport's ({@link CallLoop}). C1: it must take no lock that the transport's takes,
- * too: waiting for one, it would be woken first and not run, since its carrier waits behind it. So it hands nothing to the
- * transport, which allocates under locks, writes nothing to a log, and starts no thread, which would be carried by the same
- * loop. A long response has a thread of its own.
+ * <p>A brief call's thread is carried by the transport's ({@link CallLoop}), and so takes no lock that this one takes (C1). It
+ * hands nothing to the transport, which allocates under locks, writes nothing to a log, and starts no thread, which would
+ * be carried by the same loop. A long response has a thread of its own.
  */
 /*
  * gRPC's ServerCall is not thread-safe. Up to onHalfClose only the transport's thread touches it and the fields here,
- * afterwards only the virtual thread, until that hands over to the transport's for the end of the call (see finish). The
+ * afterwards only the virtual thread, until that hands over to the transport's for the end of the call (see finish), which
+ * may have one more thread send a long response and then comes back to it. The
  * exception is a cancellation, which can come at any time: it touches nothing but the body of a call that has no thread.
  */
 abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputStream> implements Runnable

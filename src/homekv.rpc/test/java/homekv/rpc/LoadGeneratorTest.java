@@ -94,6 +94,20 @@ class LoadGeneratorTest {
         }
     }
 
+    private static final class RefusingTheHundredth extends Stub {
+        RefusingTheHundredth() throws IOException {}
+
+        @Override
+        void get(int number, GetRequest request, StreamObserver<GetResponse> response) {
+            if (number == 100) {
+                response.onError(
+                        Status.RESOURCE_EXHAUSTED.withDescription("no room").asRuntimeException());
+            } else {
+                answer(request, response);
+            }
+        }
+    }
+
     private static LoadGenerator load(Harness harness, int connections) {
         return new LoadGenerator("127.0.0.1", harness.port(), PATIENCE, connections);
     }
@@ -144,18 +158,7 @@ class LoadGeneratorTest {
 
     @Test
     void theFirstRefusalEndsTheRunAndIsCountedApart() throws Exception {
-        try (Stub stub = new Stub() {
-                    @Override
-                    void get(int number, GetRequest request, StreamObserver<GetResponse> response) {
-                        if (number == 100) {
-                            response.onError(Status.RESOURCE_EXHAUSTED
-                                    .withDescription("no room")
-                                    .asRuntimeException());
-                        } else {
-                            answer(request, response);
-                        }
-                    }
-                };
+        try (Stub stub = new RefusingTheHundredth();
                 LoadGenerator load = stub.load(1)) {
             Outcome outcome = load.run(gets(8, 5_000));
             assertEquals(HomeKvException.Reason.NO_ROOM, outcome.failure().reason());
@@ -168,18 +171,7 @@ class LoadGeneratorTest {
 
     @Test
     void aRunThatIsRefusedWhileItWarmsUpHasMeasuredNothing() throws Exception {
-        try (Stub stub = new Stub() {
-                    @Override
-                    void get(int number, GetRequest request, StreamObserver<GetResponse> response) {
-                        if (number == 100) {
-                            response.onError(Status.RESOURCE_EXHAUSTED
-                                    .withDescription("no room")
-                                    .asRuntimeException());
-                        } else {
-                            answer(request, response);
-                        }
-                    }
-                };
+        try (Stub stub = new RefusingTheHundredth();
                 LoadGenerator load = stub.load(1)) {
             Outcome outcome = load.run(gets(8, 5_000).withWarmUpCalls(200));
             assertEquals(HomeKvException.Reason.NO_ROOM, outcome.failure().reason());
