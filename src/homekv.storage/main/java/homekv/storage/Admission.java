@@ -156,7 +156,7 @@ final class Admission {
         long addedBytes = 0;
         long replacedBytes = 0;
         for (Write write : lastWrites) {
-            Version newest = newest(write.key());
+            Version newest = chains.find(write.key());
             replacedBytes += reclaimer.replacedBytes(newest);
             if (write instanceof Write.Put put) {
                 addedBytes += reclaimer.addedBytes(put.key(), put.value().length(), put.lease(), newest);
@@ -199,7 +199,7 @@ final class Admission {
                 case Op.Delete delete -> {
                     if (certain && delete.range().isKey()) {
                         Bytes key = delete.range().from();
-                        add(key, new Growth(0, reclaimer.replacedBytes(newest(key))), growthByKey);
+                        add(key, new Growth(0, reclaimer.replacedBytes(chains.find(key))), growthByKey);
                     }
                 }
                 case Op.Get get -> {}
@@ -209,7 +209,7 @@ final class Admission {
     }
 
     private void collect(Bytes key, int valueLength, long lease, boolean certain, Map<Bytes, Growth> growthByKey) {
-        Version newest = newest(key);
+        Version newest = chains.find(key);
         long addedBytes = reclaimer.addedBytes(key, valueLength, lease, newest);
         long replacedBytes = reclaimer.replacedBytes(newest);
         Growth growth = new Growth(addedBytes, certain ? replacedBytes : Math.min(addedBytes, replacedBytes));
@@ -218,10 +218,5 @@ final class Admission {
 
     private static void add(Bytes key, Growth growth, Map<Bytes, Growth> growthByKey) {
         growthByKey.merge(key, growth, (one, other) -> one.addedBytes >= other.addedBytes ? one : other);
-    }
-
-    private Version newest(Bytes key) {
-        VersionChain chain = chains.find(key);
-        return chain == null ? null : chain.newest;
     }
 }

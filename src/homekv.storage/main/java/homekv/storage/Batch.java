@@ -11,7 +11,7 @@ import java.util.Map;
 import java.util.function.LongSupplier;
 
 /**
- * One command while it is staged, and what it has come to: the versions that it makes are linked to their chains, above
+ * One command while it is staged, and what it has come to: the versions that it makes are put before older ones, above
  * the published revision, so that the command's own reads see them and nobody else's do (S2).
  *
  * <p>Used once, in the writer's turn: one of the commands, then {@link #prepare}, after which publishing needs no memory;
@@ -36,7 +36,7 @@ final class Batch {
     /** What an answered entry takes beside its key and its value. */
     private static final int ENTRY_OVERHEAD_BYTES = 32;
 
-    private static final VersionChain[] NO_CHAINS = {};
+    private static final Version[] NO_VERSIONS = {};
 
     private final Published last;
     private final Chains map;
@@ -47,10 +47,11 @@ final class Batch {
     /** The command's own, one above the published one. */
     private final long revision;
 
-    /** The chains whose newest version is of this command, each once. */
-    private VersionChain[] chains = NO_CHAINS;
+    /** One version of this command for each key that it changes: the newest one, unless it has written some key again. */
+    private Version[] versions = NO_VERSIONS;
 
     private int count;
+    private boolean rewritten;
     private int deletedKeys;
     private int sets;
     private int dels;
@@ -111,10 +112,10 @@ final class Batch {
         expect(Math.min(revoke.maxKeys(), revoked.attached.size()));
         Iterator<VersionChain> attached = revoked.attached.iterator();
         while (deletedKeys < revoke.maxKeys() && attached.hasNext()) {
-            VersionChain chain = attached.next();
-            if (Version.lease(chain.newest)
-                    == revoke.lease()) { // Else a command staged before takes it from the lease.
-                delete(chain);
+            Version newest = map.newest(attached.next());
+            // Else a command staged before takes it from the lease.
+            if (Version.lease(newest) == revoke.lease()) {
+                delete(newest);
             }
         }
         if (revoked.revoked && deletedKeys == 0) {
@@ -139,7 +140,8 @@ final class Batch {
                     // A key that the record deletes first is created anew.
                     staged += count == before
                                     && Arrays.equals(
-                                            chains[count - 1].key, put.key().unsafeArray())
+                                            versions[count - 1].chain().key,
+                                            put.key().unsafeArray())
                             ? 0
                             : 1;
                 }
@@ -314,14 +316,14 @@ final class Batch {
         } else {
             ChainWalk walk = walk(delete.range(), false);
             for (VersionChain chain; (chain = walk.next()) != null; ) {
-                Entry entry = chain.entryAt(revision);
+                Entry entry = map.entryAt(chain, revision);
                 if (entry != null) {
                     visit();
                     deleted++;
                     if (delete.previous()) {
                         previous.add(answer(entry));
                     }
-                    delete(chain);
+                    delete(map.newest(chain));
                 }
             }
         }
@@ -355,8 +357,7 @@ final class Batch {
 
     private Entry entry(Bytes key) {
         visit();
-        VersionChain chain = map.find(key);
-        return chain == null ? null : chain.entryAt(revision);
+        return map.entryAt(key, revision);
     }
 
     private ChainWalk walk(Range range, boolean descending) {
@@ -365,7 +366,7 @@ final class Batch {
 
     private Entry next(ChainWalk walk) {
         for (VersionChain chain; (chain = walk.next()) != null; ) {
-            Entry entry = chain.entryAt(revision);
+            Entry entry = map.entryAt(chain, revision);
             if (entry != null) {
                 visit(); // Deleted keys do not count: how many are left depends on more than the commands (S8).
                 return entry;
@@ -400,7 +401,7 @@ final class Batch {
 
     /** Makes room for so many changes. */
     private void expect(int changes) {
-        chains = new VersionChain[changes];
+        versions = new Version[changes];
     }
 
     private void put(Bytes key, byte[] value, long lease) {
@@ -411,42 +412,40 @@ final class Batch {
     }
 
     private void stagePut(Bytes key, byte[] value, long lease) {
-        VersionChain chain = map.find(key);
-        if (chain != null) {
-            stage(chain, Version.put(revision, value, lease, chain.newest));
+        Version newest = map.find(key);
+        if (newest != null) {
+            stage(newest, Version.put(revision, value, lease, newest));
             return;
         }
-        chain = new VersionChain(key.unsafeArray(), revision);
-        Version first = lease == 0 ? chain : Version.put(revision, value, lease, null);
         growIfFull();
+        VersionChain chain = map.chain(key, revision);
         map.insert(chain);
-        if (first == chain) {
+        if (lease == 0) {
+            versions[count++] = chain;
             chain.value = value; // Not before: from here on undoing takes it back.
+        } else {
+            stage(chain, Version.put(revision, value, lease, chain));
         }
-        stage(chain, first);
     }
 
     private void delete(Bytes key) {
-        VersionChain chain = map.find(key);
-        if (chain != null) {
-            delete(chain);
-        }
+        delete(map.find(key));
     }
 
-    private void delete(VersionChain chain) {
-        Version newest = chain.newest;
+    private void delete(Version newest) {
         if (Version.isLive(newest)) {
-            stage(chain, Version.tombstone(revision, newest));
+            stage(newest, Version.tombstone(revision, newest));
             deletedKeys++;
         }
     }
 
-    /** Links a version above the published revision, where no reader looks. */
-    private void stage(VersionChain chain, Version version) {
-        Version newest = chain.newest;
-        if (newest != null && newest.revision == revision) {
+    /** Puts a version in front of what the table has of its key, above the published revision, where no reader looks. */
+    private void stage(Version newest, Version version) {
+        VersionChain chain = version.chain();
+        if (newest.revision == revision && newest.value != Version.DROPPED) {
+            rewritten = true;
             leases.attach(version.lease(), chain);
-            chain.newest = version;
+            map.setNewest(chain, version);
             if (newest == chain) {
                 chain.dropFirst();
             }
@@ -458,13 +457,13 @@ final class Batch {
         }
         growIfFull();
         leases.attach(version.lease(), chain); // The last thing that can fail: undoing finds what is attached.
-        chains[count++] = chain;
-        chain.newest = version;
+        versions[count++] = version;
+        map.setNewest(chain, version);
     }
 
     private void growIfFull() {
-        if (count == chains.length) {
-            chains = Arrays.copyOf(chains, Math.max(4, 2 * count));
+        if (count == versions.length) {
+            versions = Arrays.copyOf(versions, Math.max(4, 2 * count));
         }
     }
 
@@ -472,16 +471,17 @@ final class Batch {
     private void takeBackUnchanged() {
         int changed = 0;
         for (int i = 0; i < count; i++) {
-            VersionChain chain = chains[i];
-            Version newest = chain.newest;
+            VersionChain chain = versions[i].chain();
+            Version newest = map.newest(chain);
             if (newest.isTombstone() && !Version.isLive(newest.older())) {
-                chain.newest = newest.older();
+                map.setNewest(chain, newest.older());
                 reclaimer.removeIfEmpty(chain);
             } else {
-                chains[changed++] = chain;
+                versions[changed++] = newest;
             }
         }
         count = changed;
+        rewritten = false;
     }
 
     /** Makes everything that publishing needs. */
@@ -492,21 +492,24 @@ final class Batch {
         long keptBytes = reclaimer.commitBytes(count);
         long deletedKeyBytes = 0;
         for (int i = 0; i < count; i++) {
-            VersionChain chain = chains[i];
-            Version version = chain.newest;
+            if (rewritten) {
+                versions[i] = map.newest(versions[i].chain());
+            }
+            Version version = versions[i];
             Version older = version.older();
+            int keyLength = version.chain().key.length;
             if (Version.isLive(version)) {
                 keys++;
-                keyBytes += chain.key.length;
+                keyBytes += keyLength;
                 valueBytes += version.value.length;
             }
             if (Version.isLive(older)) {
                 keys--;
-                keyBytes -= chain.key.length;
+                keyBytes -= keyLength;
                 valueBytes -= older.value.length;
             }
             keptBytes += reclaimer.keptBytes(version);
-            deletedKeyBytes += reclaimer.deletedKeyBytes(chain, version);
+            deletedKeyBytes += reclaimer.deletedKeyBytes(version);
         }
         next = new Published(
                 revisionTaken(),
@@ -517,17 +520,18 @@ final class Batch {
                 last.dels() + dels,
                 last.txns() + txns);
         if (count > 0) {
-            commit = Commit.of(chains, count, nanoClock, keptBytes, deletedKeyBytes);
+            Version[] made = count == versions.length ? versions : Arrays.copyOf(versions, count);
+            commit = Commit.of(nanoClock.getAsLong(), made, keptBytes, deletedKeyBytes);
         }
     }
 
     /** Takes back what has been staged (S11). Allocates nothing; empty chains are left in the map. */
     void undo() {
         for (int i = 0; i < count; i++) {
-            VersionChain chain = chains[i];
-            Version version = chain.newest;
+            VersionChain chain = versions[i].chain();
+            Version version = map.newest(chain);
             if (version != null && version.revision == revision) {
-                chain.newest = version.older();
+                map.setNewest(chain, version.older());
                 if (version == chain) {
                     chain.dropFirst();
                 }
@@ -572,6 +576,6 @@ final class Batch {
 
     /** One of the chains that it has touched. */
     VersionChain touched(int index) {
-        return chains[index];
+        return versions[index].chain();
     }
 }

@@ -7,12 +7,12 @@ import java.util.Arrays;
 import java.util.SplittableRandom;
 
 /**
- * The chains of all keys by a hash of the key: finds one key's with a few fetches from memory, where the ordered map is
- * searched with twenty and more.
+ * The newest version of every key by a hash of the key: finds one key's with a few fetches from memory, where the ordered
+ * map is searched with twenty and more. From there the older ones are found. A chain without versions stands here itself.
  *
  * <p>Any thread may look up at any time; it takes no lock and never waits (S10). Only the writer, in its turn, changes.
- * Adding what there has been made room for and removing need no memory. Growing is bounded work for each key that is
- * added, however many there are: a segment of a few hundred places is split, never the whole table.
+ * Adding what there has been made room for, setting what is newest and removing need no memory. Growing is bounded work
+ * for each key that is added, however many there are: a segment of a few hundred places is split, never the whole table.
  *
  * <p>Cost: 11 to 22 bytes of heap a key, 16 on average. Which keys meet in a segment depends on secrets of this table's
  * own, so it takes no more than chance to make look-ups long; keys whose hashes are equal are told apart all the same.
@@ -24,8 +24,12 @@ import java.util.SplittableRandom;
  * The low bits of a key's hash choose an entry of the directory, which refers to a segment; a segment whose depth is less
  * than the directory's stands in several. The high bits choose a place in the segment, from which on the key is looked
  * for, place by place, until there is one that is empty. Beside each place stands the hash of the key that is in it,
- * or EMPTY, or DELETED: so a look-up fetches no chain but the one that it is for, it fetches the place while it has yet to
- * compare the hash, and splitting a segment fetches no chain at all.
+ * or EMPTY, or DELETED: so a look-up fetches no version but the one that it is for, it fetches the place while it has yet
+ * to compare the hash, and splitting a segment fetches no version at all.
+ *
+ * Why the newest versions stand here and not in their chains. A collector that moves objects looks, at each collection,
+ * through the cards (512 bytes of heap) in which something came to refer to a young object. Here 128 keys share a card,
+ * and the cards of a segment lie side by side; chains lie all over the heap.
  *
  * Why a reader misses no chain that its revision sees (S18). Such a chain was added before the revision was published
  * and is removed after nobody reads it any more, so it is in the table for all of the look-up. As long as it is:
@@ -35,11 +39,19 @@ import java.util.SplittableRandom;
  *     DELETED. Where the next place is empty, nothing lies behind it on its account, and so it leaves EMPTY;
  *   - whoever has found an old segment, or directory, goes on in one that is never changed any more, and has the chain.
  *
+ * Why what stands in the chain's place leads to every version that the revision sees. Such a version was put before the
+ * revision was published, and the reader looks up the directory after it has read that. So the segment that it finds is
+ * the one that the version was put into, or one that has been copied from that since: no version is ever put into a
+ * segment that has been replaced. What has taken the version's place in it since has it behind it, as long as anybody
+ * reads it (S6); and what lies behind a version was linked before that was put here.
+ *
  * What has been added or removed meanwhile the reader may find or not: neither is seen by its revision. A place that has
- * another chain by the time it is looked at has another key.
+ * a version of another chain by the time it is looked at has another key.
  */
 class ChainTable {
     private static final VarHandle HASHES = MethodHandles.arrayElementVarHandle(int[].class);
+
+    private static final VarHandle PLACES = MethodHandles.arrayElementVarHandle(Version[].class);
 
     private static final VarHandle LONGS = MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
@@ -77,10 +89,12 @@ class ChainTable {
 
     /** What has the same low bits of the hash, as many as {@code depth} says. The counts are the writer's own. */
     private static final class Segment {
-        /** Of the keys in {@link #places}, or what else is said of each place. */
+        /** Of the keys of {@link #places}, or what else is said of each place. */
         final int[] hashes;
 
-        final VersionChain[] places;
+        /** Newest versions, or chains without versions. */
+        final Version[] places;
+
         final int depth;
 
         int taken;
@@ -90,7 +104,7 @@ class ChainTable {
 
         Segment(int places, int depth) {
             this.hashes = new int[places];
-            this.places = new VersionChain[places];
+            this.places = new Version[places];
             this.depth = depth;
         }
 
@@ -98,14 +112,14 @@ class ChainTable {
             return used == places.length / 4 * 3;
         }
 
-        VersionChain find(int hash, byte[] key) {
+        Version find(int hash, byte[] key) {
             int last = hashes.length - 1;
             for (int place = firstPlace(hash); ; place = place + 1 & last) {
                 int found = (int) HASHES.getAcquire(hashes, place);
                 if (found == hash) {
-                    VersionChain chain = places[place];
-                    if (chain != null && Arrays.equals(chain.key, key)) {
-                        return chain;
+                    Version newest = newest(place);
+                    if (newest != null && Arrays.equals(newest.chain().key, key)) {
+                        return newest;
                     }
                 } else if (found == EMPTY) {
                     return null;
@@ -113,7 +127,33 @@ class ChainTable {
             }
         }
 
-        void add(int hash, VersionChain chain) {
+        /** The place of a chain, or -1. */
+        int place(VersionChain chain) {
+            int hash = chain.hash();
+            int last = hashes.length - 1;
+            for (int place = firstPlace(hash); ; place = place + 1 & last) {
+                int found = (int) HASHES.getAcquire(hashes, place);
+                if (found == hash) {
+                    Version newest = newest(place);
+                    if (newest != null && newest.chain() == chain) {
+                        return place;
+                    }
+                } else if (found == EMPTY) {
+                    return -1;
+                }
+            }
+        }
+
+        Version newest(int place) {
+            return (Version) PLACES.getAcquire(places, place);
+        }
+
+        /** Whoever finds the version finds what lies behind it. */
+        void set(int place, Version newest) {
+            PLACES.setRelease(places, place, newest);
+        }
+
+        void add(int hash, Version newest) {
             int last = hashes.length - 1;
             int place = firstPlace(hash);
             while (hashes[place] < 0) {
@@ -121,24 +161,22 @@ class ChainTable {
             }
             used += hashes[place] == EMPTY ? 1 : 0;
             taken++;
-            places[place] = chain;
-            HASHES.setRelease(hashes, place, hash); // After the place: who finds the hash finds the chain.
+            set(place, newest);
+            HASHES.setRelease(hashes, place, hash); // After the place: who finds the hash finds the version.
         }
 
         /** False if it is not here. */
-        boolean remove(int hash, VersionChain chain) {
-            int last = hashes.length - 1;
-            for (int place = firstPlace(hash); hashes[place] != EMPTY; place = place + 1 & last) {
-                if (places[place] == chain) {
-                    boolean isLast = hashes[place + 1 & last] == EMPTY;
-                    used -= isLast ? 1 : 0;
-                    taken--;
-                    hashes[place] = isLast ? EMPTY : DELETED;
-                    places[place] = null;
-                    return true;
-                }
+        boolean remove(VersionChain chain) {
+            int place = place(chain);
+            if (place < 0) {
+                return false;
             }
-            return false;
+            boolean isLast = hashes[place + 1 & hashes.length - 1] == EMPTY;
+            used -= isLast ? 1 : 0;
+            taken--;
+            hashes[place] = isLast ? EMPTY : DELETED;
+            places[place] = null;
+            return true;
         }
 
         private int firstPlace(int hash) {
@@ -146,10 +184,51 @@ class ChainTable {
         }
     }
 
-    /** The chain of a key, or null. */
-    VersionChain find(byte[] key) {
+    /** The newest version of a key, or its chain without versions, or null if it has no chain. */
+    Version find(byte[] key) {
         int hash = hash(key);
         return segment(hash).find(hash, key);
+    }
+
+    /**
+     * The newest version of a chain, or the chain itself if it has none, or null if it is not here. For others than the
+     * writer: what a revision sees that they have read as published before, is it or lies behind it.
+     */
+    /*
+     * Without a look-up where the chain is not marked as overwritten: it is marked before any other version of it comes
+     * here, and so before the revision of such a version is published. Who has read a revision as published and then no
+     * mark, knows that all other versions are newer than that, and that the chain itself is what there is for it.
+     */
+    Version newest(VersionChain chain) {
+        if (!chain.isOverwritten()) {
+            return chain;
+        }
+        Segment segment = segment(chain.hash());
+        int place = segment.place(chain);
+        Version newest = place < 0 ? null : segment.newest(place);
+        return newest == null || newest.chain() != chain ? null : newest; // It may have left the place meanwhile.
+    }
+
+    /**
+     * Begins to fetch from memory what {@link #newest} looks at first, without a step that waits for it: so it is fetched for
+     * several chains at the same time. What it returns has to be used, or compilers leave it out.
+     */
+    int fetch(VersionChain chain) {
+        if (!chain.isOverwritten()) {
+            return 0;
+        }
+        Segment segment = segment(chain.hash());
+        int place = segment.firstPlace(chain.hash());
+        return segment.hashes[place] + (segment.places[place] == null ? 1 : 0);
+    }
+
+    /** Sets the newest version of a chain that is here, or the chain itself where it has none. Needs no memory. */
+    void setNewest(VersionChain chain, Version newest) {
+        if (newest != chain && !chain.isOverwritten()) {
+            chain.overwritten();
+        }
+        Segment segment = segment(chain.hash());
+        segment.set(segment.place(chain), newest);
     }
 
     private Segment segment(int hash) {
@@ -162,9 +241,9 @@ class ChainTable {
         return size;
     }
 
-    /** Makes room for the chain of one key. May run out of memory, and then nothing has changed. */
-    void reserve(byte[] key) {
-        int hash = hash(key);
+    /** Makes room for one chain. May run out of memory, and then nothing has changed. */
+    void reserve(VersionChain chain) {
+        int hash = chain.hash();
         for (Segment segment; (segment = segment(hash)).isFull(); ) {
             makeRoom(hash, segment);
         }
@@ -222,18 +301,21 @@ class ChainTable {
         }
     }
 
-    /** Adds the chain of a key that has none, for which room has been made. */
-    void add(VersionChain chain) {
-        int hash = hash(chain.key);
-        segment(hash).add(hash, chain);
+    /** Adds the newest version of a key that has no chain here, or its chain, for which room has been made. */
+    void add(Version newest) {
+        VersionChain chain = newest.chain();
+        if (newest != chain && !chain.isOverwritten()) {
+            chain.overwritten();
+        }
+        segment(chain.hash()).add(chain.hash(), newest);
         size++;
     }
 
     /** Removes a chain that nobody can read any more; false if it is not here. Needs no memory. */
     boolean remove(VersionChain chain) {
-        int hash = hash(chain.key);
+        int hash = chain.hash();
         Segment segment = segment(hash);
-        if (!segment.remove(hash, chain)) {
+        if (!segment.remove(chain)) {
             return false;
         }
         size--;

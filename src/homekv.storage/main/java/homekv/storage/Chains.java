@@ -8,13 +8,14 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentSkipListMap;
 
 /**
- * The chains of all keys: in the order of the keys (S1), with the link that each has to the one before it, and by hash.
+ * The chains of all keys in the order of the keys (S1), with the link that each has to the one before it, and their newest
+ * versions by hash.
  *
  * <p>Any thread may read at any time, without a lock (S10); only the writer, in its turn, changes. The ordered map is the
- * truth; the table beside it has the same chains (S18).
+ * truth; the table beside it has versions of the same chains (S18).
  *
- * <p>Cost: finding one key is a look-up in the table; inserting, removing and beginning a walk are searches, O(log n)
- * comparisons of keys; a step up or down is none.
+ * <p>Cost: finding one key, or what is newest of a chain that has been overwritten, is a look-up in the table; inserting,
+ * removing and beginning a walk are searches, O(log n) comparisons of keys; a step up or down is none.
  */
 final class Chains {
     /** Comes before every key. */
@@ -26,15 +27,52 @@ final class Chains {
 
     private final ChainTable table = new ChainTable();
 
-    /** The chain of a key, or null. Of those that a reader's revision sees, it misses none (S18). */
-    VersionChain find(Bytes key) {
+    /**
+     * The newest version of a key, or its chain if that has none, or null if there is none. Of the versions that a reader's
+     * revision sees, it leads to all (S18).
+     */
+    Version find(Bytes key) {
         return table.find(key.unsafeArray());
+    }
+
+    /** The newest version of a chain, or null if it has none. The writer's. */
+    Version newest(VersionChain chain) {
+        return at(chain, Long.MAX_VALUE);
+    }
+
+    /** Sets the newest version of a chain that is in the map; null: it has none. Needs no memory. */
+    void setNewest(VersionChain chain, Version newest) {
+        table.setNewest(chain, newest == null ? chain : newest);
+    }
+
+    /** A chain without versions, for a key that has none; {@code firstRevision} as in {@link VersionChain}. */
+    VersionChain chain(Bytes key, long firstRevision) {
+        return new VersionChain(key.unsafeArray(), table.hash(key.unsafeArray()), firstRevision);
+    }
+
+    /**
+     * The newest version of a chain at or below {@code revision}, or null.
+     *
+     * @param revision for others than the writer: one that had been published when it was read
+     */
+    Version at(VersionChain chain, long revision) {
+        return Version.at(table.newest(chain), revision);
+    }
+
+    /** Before {@link #at} for several chains; see {@link ChainTable#fetch}. */
+    int fetch(VersionChain chain) {
+        return table.fetch(chain);
     }
 
     /** The entry that a key has at a revision, or null where it is absent. */
     Entry entryAt(Bytes key, long revision) {
-        VersionChain chain = find(key);
-        return chain == null ? null : chain.entry(key, chain.at(revision));
+        Version version = Version.at(find(key), revision);
+        return version == null ? null : version.entry(key);
+    }
+
+    /** The same of the key of a chain; see {@link #at}. */
+    Entry entryAt(VersionChain chain, long revision) {
+        return Version.entry(at(chain, revision));
     }
 
     /** The entries that several keys have at a revision, in the order of {@code keys}. */
@@ -66,7 +104,7 @@ final class Chains {
     void insert(VersionChain chain) {
         Map.Entry<byte[], VersionChain> higher = map.higherEntry(chain.key);
         chain.before = higher != null ? higher.getValue().before : lastBelow(null);
-        table.reserve(chain.key);
+        table.reserve(chain);
         boolean isIn = false;
         try {
             map.put(chain.key, chain);
@@ -83,12 +121,13 @@ final class Chains {
         }
     }
 
-    /** Puts a chain behind the last one, null if there is none. Before anybody reads. */
-    void append(VersionChain chain, VersionChain last) {
+    /** Puts the chain of this newest version behind the last one, null if there is none. Before anybody reads. */
+    void append(Version newest, VersionChain last) {
+        VersionChain chain = newest.chain();
         chain.before = last;
-        table.reserve(chain.key);
+        table.reserve(chain);
         map.put(chain.key, chain);
-        table.add(chain);
+        table.add(newest);
     }
 
     /** Takes out a chain that nobody can read any more. If memory runs out it may be there still, in all or in none (S11). */
@@ -120,7 +159,8 @@ final class Chains {
             if (!ordered || map.get(chain.key) != chain || chain.before != before) {
                 throw new AssertionError("S1 is broken at " + chain.key());
             }
-            if (table.find(chain.key) != chain) {
+            Version found = table.find(chain.key);
+            if (found == null || found.chain() != chain || table.newest(chain) != found) {
                 throw new AssertionError("S18 is broken at " + chain.key());
             }
             before = chain;

@@ -9,6 +9,7 @@ package homekv.storage;
  */
 final class Footprint {
     private static final int REFERENCE_BYTES = 4;
+    private static final int INT_BYTES = 4;
     private static final int LONG_BYTES = 8;
 
     /** What a version that is attached to a lease takes among the keys of the lease. */
@@ -40,13 +41,13 @@ final class Footprint {
         this.regionBytes = regionBytes;
         int node = object(3 * REFERENCE_BYTES);
         int index = object(3 * REFERENCE_BYTES); // There is one for every other key.
-        keyOverheadBytes = object(LONG_BYTES + 4 * REFERENCE_BYTES) + node + index / 2 + TABLE_BYTES;
-        tombstoneBytes = object(LONG_BYTES + 2 * REFERENCE_BYTES);
-        putOverheadBytes = object(3 * LONG_BYTES + 2 * REFERENCE_BYTES);
-        leasedBytes = object(4 * LONG_BYTES + 2 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;
+        keyOverheadBytes = object(LONG_BYTES + 3 * REFERENCE_BYTES + INT_BYTES) + node + index / 2 + TABLE_BYTES;
+        tombstoneBytes = object(LONG_BYTES + 3 * REFERENCE_BYTES);
+        putOverheadBytes = object(3 * LONG_BYTES + 3 * REFERENCE_BYTES);
+        leasedBytes = object(4 * LONG_BYTES + 3 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;
         // With their places in the history.
-        oneChangeCommitBytes = object(LONG_BYTES + 2 * REFERENCE_BYTES + 8) + REFERENCE_BYTES;
-        commitOverheadBytes = object(3 * LONG_BYTES + 2 * REFERENCE_BYTES) + REFERENCE_BYTES;
+        oneChangeCommitBytes = object(LONG_BYTES + REFERENCE_BYTES + 2 * INT_BYTES) + REFERENCE_BYTES;
+        commitOverheadBytes = object(3 * LONG_BYTES + REFERENCE_BYTES) + REFERENCE_BYTES;
     }
 
     private int object(int fieldBytes) {
@@ -87,7 +88,7 @@ final class Footprint {
     long commitBytes(int changes) {
         return changes == 1
                 ? oneChangeCommitBytes
-                : commitOverheadBytes + 2 * rounded(arrayHeaderBytes + (long) changes * REFERENCE_BYTES);
+                : commitOverheadBytes + rounded(arrayHeaderBytes + (long) changes * REFERENCE_BYTES);
     }
 
     private long arrayBytes(int length) {

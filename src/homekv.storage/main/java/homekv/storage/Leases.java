@@ -75,6 +75,7 @@ final class Leases implements AutoCloseable {
         }
     }
 
+    private final Chains chains;
     private final ReentrantLock turn;
     private final LongSupplier nanoClock;
     private final long originNanos;
@@ -99,7 +100,8 @@ final class Leases implements AutoCloseable {
     /** Where expired leases are revoked. */
     private volatile CommandLog log;
 
-    Leases(ReentrantLock turn, LongSupplier nanoClock, boolean inBackground) {
+    Leases(Chains chains, ReentrantLock turn, LongSupplier nanoClock, boolean inBackground) {
+        this.chains = chains;
         this.turn = turn;
         this.nanoClock = nanoClock;
         this.originNanos = nanoClock.getAsLong();
@@ -164,12 +166,12 @@ final class Leases implements AutoCloseable {
     }
 
     /** Whether a lease is gone once the commands that are staged have been committed. */
-    private static boolean isOver(Lease lease) {
+    private boolean isOver(Lease lease) {
         if (!lease.revoked) {
             return false;
         }
         for (VersionChain chain : lease.attached) {
-            if (Version.lease(chain.newest) == lease.id) {
+            if (Version.lease(chains.newest(chain)) == lease.id) {
                 return false;
             }
         }
@@ -337,7 +339,7 @@ final class Leases implements AutoCloseable {
         Lease lease = id == 0 ? null : byId.get(id);
         if (lease != null) {
             lease.attachedCount--;
-            if (lease.successor != null || Version.lease(chain.newest) != id) {
+            if (lease.successor != null || Version.lease(chains.newest(chain)) != id) {
                 detach(lease, chain);
             }
         }

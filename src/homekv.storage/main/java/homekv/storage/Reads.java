@@ -85,11 +85,10 @@ final class Reads {
             throw new IllegalArgumentException("at least one is wanted, not " + max);
         }
         requireInRange(from);
-        VersionChain chain = chains.find(key);
         long last = store.revision();
         Version[] oldest = new Version[Math.min(max, 1 << 16)]; // A ring of those that were met last.
         int met = 0;
-        Version version = chain == null ? null : chain.at(last);
+        Version version = Version.at(chains.find(key), last);
         while (version != null) {
             if (version.revision > from || !version.isTombstone()) {
                 oldest[met++ % oldest.length] = version;
@@ -101,7 +100,7 @@ final class Reads {
         }
         List<Event> events = new ArrayList<>(Math.min(met, oldest.length));
         for (int i = 1; i <= Math.min(met, oldest.length); i++) {
-            events.add(chain.event(oldest[(met - i) % oldest.length], null));
+            events.add(oldest[(met - i) % oldest.length].event(null));
         }
         VarHandle.acquireFence();
         requireInRange(from); // Else some may have been dropped on the way (S13).

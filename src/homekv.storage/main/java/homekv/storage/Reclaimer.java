@@ -246,7 +246,8 @@ final class Reclaimer implements AutoCloseable {
     }
 
     /** Takes a version that is being committed into the account. Allocates nothing. */
-    void add(VersionChain chain, Version version) {
+    void add(Version version) {
+        VersionChain chain = version.chain();
         versions++;
         keysPutOnce += version == chain ? 1 : 0;
         Version older = version.older();
@@ -273,8 +274,8 @@ final class Reclaimer implements AutoCloseable {
     }
 
     /** What the key takes that a change deletes, if it does. */
-    long deletedKeyBytes(VersionChain chain, Version made) {
-        return made.isTombstone() ? footprint.keyBytes(chain.key.length) : 0;
+    long deletedKeyBytes(Version made) {
+        return made.isTombstone() ? footprint.keyBytes(made.chain().key.length) : 0;
     }
 
     /** Takes a commit into the account that is being taken into the history. Allocates nothing. */
@@ -285,11 +286,11 @@ final class Reclaimer implements AutoCloseable {
     }
 
     /** Takes a version out of the account that was not the newest one of a live key, and the value of a first version. */
-    private void drop(VersionChain chain, Version version) {
+    private void drop(Version version) {
         versions--;
         supersededBytes -= footprint.versionBytes(version);
-        if (version == chain) {
-            chain.dropFirst();
+        if (version instanceof VersionChain first) {
+            first.dropFirst();
         }
     }
 
@@ -406,7 +407,8 @@ final class Reclaimer implements AutoCloseable {
             changesDone = end;
         }
         while (changesDone < end) {
-            reclaim(oldest.chain(changesDone), oldest.version(changesDone));
+            Version made = oldest.version(changesDone);
+            reclaim(made.chain(), made);
             changesDone++;
         }
         if (end == oldest.size()) {
@@ -429,19 +431,18 @@ final class Reclaimer implements AutoCloseable {
             return false;
         }
         // Nothing waits, so what the compact revision has read of the key until now has nothing behind it (S6).
-        VersionChain chain = oldest.chain(0);
         Version made = oldest.version(0);
         long replacedBytes = oldest.keptBytes() - footprint.commitBytes(1);
         if (replacedBytes > 0 && made instanceof Version.Later later) {
             versions--;
             supersededBytes -= replacedBytes;
-            if (later.older == chain) {
-                chain.dropFirst();
+            if (later.older == later.chain) {
+                later.chain.dropFirst();
             }
             later.older = null;
             return true;
         }
-        return made == chain; // Else there may be a tombstone behind it.
+        return made instanceof VersionChain; // Else there may be a tombstone behind it.
     }
 
     /** Has what is older than the window may be leave it; a batch. Whether there may be more. */
@@ -489,8 +490,8 @@ final class Reclaimer implements AutoCloseable {
                 return;
             }
             // What is newer waits for its commit to leave the window.
-            Version read = chain.at(changesDone > 0 ? history.firstKept() : reclaimedRevision());
-            if (read != null || chain.newest == null) {
+            Version read = chains.at(chain, changesDone > 0 ? history.firstKept() : reclaimedRevision());
+            if (read != null || chains.newest(chain) == null) {
                 reclaim(chain, read);
             }
         }
@@ -510,7 +511,7 @@ final class Reclaimer implements AutoCloseable {
     private void reclaim(VersionChain chain, Version read) {
         try {
             if (read instanceof Version.Later later && later.older != null) {
-                cut(chain, later);
+                cut(later);
             }
             if (read != null && read.older() != null) {
                 pending.put(chain, read);
@@ -531,15 +532,15 @@ final class Reclaimer implements AutoCloseable {
 
     /** Drops a tombstone that nothing lies behind, and with it the key if nothing lies before it either. */
     private void removeTombstone(VersionChain chain, Version tombstone) {
-        if (chain.newest == tombstone) {
+        Version newer = chains.newest(chain);
+        if (newer == tombstone) {
             remove(chain);
             return;
         }
         // If the key has been written much since, the tombstone stays until the next of these leaves the window.
-        Version newer = chain.newest;
         for (int i = 0; newer instanceof Version.Later later && i < TOMBSTONE_SEARCH; i++, newer = later.older) {
             if (later.older == tombstone) {
-                drop(chain, tombstone);
+                drop(tombstone);
                 later.older = null;
                 return;
             }
@@ -550,7 +551,7 @@ final class Reclaimer implements AutoCloseable {
      * Cuts out of a chain every version behind {@code read} that no pinned revision reads: pinned revision r reads the
      * newest version at or below r (S6). Tombstones at the end go too, since nothing there reads the same.
      */
-    private void cut(VersionChain chain, Version.Later read) {
+    private void cut(Version.Later read) {
         Version kept = read;
         Version.Later lastLive = read;
         int pin = 0;
@@ -558,7 +559,7 @@ final class Reclaimer implements AutoCloseable {
             pin = openSnapshots.firstPinnedBelow(later.revision, pin);
             Version next = later.older;
             while (next != null && (pin == openSnapshots.pinnedCount() || next.revision > openSnapshots.pinned(pin))) {
-                drop(chain, next);
+                drop(next);
                 next = next.older();
                 later.older = next;
             }
@@ -568,16 +569,17 @@ final class Reclaimer implements AutoCloseable {
             kept = next;
         }
         while (kept == null && lastLive.older != null) { // Else the chain ends with its first version, which is live.
-            drop(chain, lastLive.older);
+            drop(lastLive.older);
             lastLive.older = lastLive.older.older();
         }
     }
 
     private void remove(VersionChain chain) {
-        if (chain.newest != null) {
-            drop(chain, chain.newest);
+        Version newest = chains.newest(chain);
+        if (newest != null) {
+            drop(newest);
             supersededBytes -= footprint.keyBytes(chain.key.length);
-            chain.newest = null; // Absent as before, whether or not the map gets rid of it now.
+            chains.setNewest(chain, null); // Absent as before, whether or not the map gets rid of it now.
         }
         chains.remove(chain);
     }
@@ -585,7 +587,7 @@ final class Reclaimer implements AutoCloseable {
     /** Takes a chain out of the map that a command has put there and then not used. */
     void removeIfEmpty(VersionChain chain) {
         try {
-            if (chain.newest == null) {
+            if (chains.newest(chain) == null) {
                 remove(chain);
             }
         } catch (OutOfMemoryError | StackOverflowError e) {
@@ -729,7 +731,7 @@ final class Reclaimer implements AutoCloseable {
         for (Iterator<VersionChain> up = chains.up(Chains.FIRST, null); up.hasNext(); ) {
             VersionChain chain = up.next();
             Bytes key = chain.key();
-            Version newest = chain.newest;
+            Version newest = chains.newest(chain);
             last = key;
             boolean hasFirst = false;
             if (newest == null) {
@@ -737,7 +739,7 @@ final class Reclaimer implements AutoCloseable {
                 continue;
             }
             require(newest.revision <= revision, "S2", key);
-            Version read = chain.at(reclaimedRevision());
+            Version read = chains.at(chain, reclaimedRevision());
             boolean clean = read == null || read.older() == null && (read != newest || !read.isTombstone());
             Version waiting = pending.get(chain);
             boolean waits =

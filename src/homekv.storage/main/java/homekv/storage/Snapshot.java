@@ -111,8 +111,8 @@ public final class Snapshot implements AutoCloseable {
     public Iterator<Entry> scan(Range range, boolean descending) {
         ChainWalk walk = new ChainWalk(chains, range, descending);
         return iterator(() -> {
-            for (VersionChain chain; (chain = next(walk)) != null; ) {
-                Entry entry = chain.entryAt(revision);
+            for (Version version; (version = walk.next(revision)) != null; ) {
+                Entry entry = Version.entry(version);
                 if (entry != null) {
                     return entry;
                 }
@@ -130,8 +130,8 @@ public final class Snapshot implements AutoCloseable {
     public long count(Range range) {
         ChainWalk walk = new ChainWalk(chains, range, false);
         long count = 0;
-        for (VersionChain chain; (chain = next(walk)) != null; ) {
-            count += Version.isLive(chain.at(revision)) ? 1 : 0;
+        for (Version version; (version = walk.next(revision)) != null; ) {
+            count += version.isTombstone() ? 0 : 1;
         }
         requireOpen();
         return count;
@@ -145,12 +145,13 @@ public final class Snapshot implements AutoCloseable {
      */
     public Iterator<Difference> differences(Snapshot earlier, Range range) {
         ChainWalk walk = new ChainWalk(chains, range, false);
+        long newer = Math.max(earlier.revision, revision);
         return iterator(() -> {
-            for (VersionChain chain; (chain = next(walk)) != null; ) {
-                Version before = chain.at(earlier.revision);
-                Version after = chain.at(revision);
+            for (Version version; (version = walk.next(newer)) != null; ) {
+                Version before = Version.at(version, earlier.revision);
+                Version after = Version.at(version, revision);
                 if (before != after && (Version.isLive(before) || Version.isLive(after))) {
-                    Difference difference = new Difference(chain.entry(before), chain.entry(after));
+                    Difference difference = new Difference(Version.entry(before), Version.entry(after));
                     earlier.requireOpen(); // Not before: the value may have been dropped until it was taken (S4).
                     return difference;
                 }
@@ -158,16 +159,6 @@ public final class Snapshot implements AutoCloseable {
             earlier.requireOpen();
             return null;
         });
-    }
-
-    /** After so many chains a read lets other virtual threads have their turn, which nobody else does for it. */
-    private static final int CHAINS_BEFORE_YIELD = 512;
-
-    private static VersionChain next(ChainWalk walk) {
-        if (walk.steps() % CHAINS_BEFORE_YIELD == CHAINS_BEFORE_YIELD - 1) {
-            Thread.yield();
-        }
-        return walk.next();
     }
 
     /** An iterator over what {@code find} returns until it returns null, each looked at only while this is open. */

@@ -27,11 +27,11 @@ final class SnapshotSource implements AutoCloseable {
     private int count;
 
     SnapshotSource(
-            long storeId, History history, Snapshot snapshot, ChainWalk walk, List<LeaseLeft> leases, long grants) {
+            long storeId, History history, Chains chains, Snapshot snapshot, List<LeaseLeft> leases, long grants) {
         this.storeId = storeId;
         this.history = history;
         this.snapshot = snapshot;
-        this.walk = walk;
+        this.walk = new ChainWalk(chains, Range.all(), false);
         this.revision = snapshot.revision();
         this.leases = leases;
         this.grants = grants;
@@ -62,10 +62,10 @@ final class SnapshotSource implements AutoCloseable {
      * @throws SnapshotExpiredException if the revision is not kept any more
      */
     boolean next() {
-        for (VersionChain chain; (chain = walk.next()) != null; ) {
+        for (Version newest; (newest = walk.next(revision)) != null; ) {
             long first = history.compactRevision();
             count = 0;
-            Version version = chain.at(revision);
+            Version version = newest;
             while (version != null) {
                 // Its value is taken before anything is looked at that says whether what was found counts.
                 SavedVersion saved = saved(version);
@@ -81,7 +81,7 @@ final class SnapshotSource implements AutoCloseable {
             }
             snapshot.requireOpen(); // Else what was found may not be all that the revision reads.
             if (count > 0) {
-                key = chain.key();
+                key = newest.chain().key();
                 return true;
             }
         }

@@ -62,8 +62,8 @@ record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevi
         Commit commit = batch.commit();
         List<Write> writes = new ArrayList<>(commit.size());
         for (int i = 0; i < commit.size(); i++) {
-            Bytes key = commit.chain(i).key();
             Version version = commit.version(i);
+            Bytes key = version.chain().key();
             if (version.createRevision() == version.revision && Version.isLive(version.older())) {
                 writes.add(new Write.Delete(key)); // It was deleted and put again: its create revision is new.
             }

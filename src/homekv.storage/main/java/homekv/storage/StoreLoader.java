@@ -50,19 +50,18 @@ final class StoreLoader implements SnapshotVisitor {
     public void key(Bytes key, List<SavedVersion> newestFirst) {
         require(last == null || Arrays.compareUnsigned(last.key, key.unsafeArray()) < 0, "its keys are not in order");
         SavedVersion oldest = newestFirst.get(newestFirst.size() - 1);
-        VersionChain chain = new VersionChain(key.unsafeArray(), oldest.revision());
+        VersionChain chain = map.chain(key, oldest.revision());
         Version newest = null;
         for (int i = newestFirst.size() - 1; i >= 0; i--) {
             SavedVersion saved = newestFirst.get(i);
             require(newest == null || newest.revision < saved.revision(), "the revisions of a key do not fall");
-            newest = newest == null ? chain.saved(saved) : Version.saved(saved, newest);
+            newest = newest == null ? chain.saved(saved) : Version.saved(chain, saved, newest);
             versions++;
         }
         require(
                 Version.lease(newest) == 0 || leases.findAny(newest.lease()) != null,
                 "a key names a lease that it has not");
-        chain.newest = newest;
-        map.append(chain, last);
+        map.append(newest, last);
         last = chain;
         leases.attach(Version.lease(newest), last);
         leases.hold(Version.lease(newest));
@@ -79,8 +78,9 @@ final class StoreLoader implements SnapshotVisitor {
         require(revision - compactRevision <= versions, "it has fewer changes than revisions");
         int[] changes = new int[(int) (revision - compactRevision)];
         for (VersionChain chain = last; chain != null; chain = chain.before) {
-            require(chain.newest.revision <= revision, "a version is newer than its last revision");
-            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older()) {
+            Version newest = map.newest(chain);
+            require(newest.revision <= revision, "a version is newer than its last revision");
+            for (Version version = newest; isInWindow(version, compactRevision); version = version.older()) {
                 changes[index(version, compactRevision)]++;
             }
         }
@@ -91,8 +91,9 @@ final class StoreLoader implements SnapshotVisitor {
         keepCommits(changes, compactRevision);
         for (VersionChain chain = last; chain != null; chain = chain.before) {
             dropUnread(chain, compactRevision);
-            if (chain.newest != null) {
-                account(chain);
+            Version newest = map.newest(chain);
+            if (newest != null) {
+                account(newest);
             } else {
                 map.remove(chain);
             }
@@ -112,30 +113,26 @@ final class StoreLoader implements SnapshotVisitor {
 
     /** Puts the versions of the window in order of their revisions; {@code changes} has how many each revision made. */
     private void keepCommits(int[] changes, long compactRevision) {
-        VersionChain[][] chains = new VersionChain[changes.length][];
         Version[][] made = new Version[changes.length][];
         for (int i = 0; i < changes.length; i++) {
-            chains[i] = new VersionChain[changes[i]];
             made[i] = new Version[changes[i]];
         }
         // The chains are walked down, so each revision's changes are filled in from their end.
         for (VersionChain chain = last; chain != null; chain = chain.before) {
-            for (Version version = chain.newest; isInWindow(version, compactRevision); version = version.older()) {
+            for (Version version = map.newest(chain); isInWindow(version, compactRevision); version = version.older()) {
                 int index = index(version, compactRevision);
-                int place = --changes[index];
-                chains[index][place] = chain;
-                made[index][place] = version;
+                made[index][--changes[index]] = version;
             }
         }
         long nanos = nanoClock.getAsLong();
         for (int i = 0; i < changes.length; i++) {
             long keptBytes = reclaimer.commitBytes(made[i].length);
             long deletedKeyBytes = 0;
-            for (int j = 0; j < made[i].length; j++) {
-                keptBytes += reclaimer.keptBytes(made[i][j]);
-                deletedKeyBytes += reclaimer.deletedKeyBytes(chains[i][j], made[i][j]);
+            for (Version version : made[i]) {
+                keptBytes += reclaimer.keptBytes(version);
+                deletedKeyBytes += reclaimer.deletedKeyBytes(version);
             }
-            Commit commit = Commit.of(nanos, chains[i], made[i], keptBytes, deletedKeyBytes);
+            Commit commit = Commit.of(nanos, made[i], keptBytes, deletedKeyBytes);
             history.reserve(commit.revision());
             history.append(commit);
             reclaimer.keep(commit);
@@ -143,9 +140,9 @@ final class StoreLoader implements SnapshotVisitor {
     }
 
     /** Drops what only revisions below the window read: the file may have more than it claims. */
-    private static void dropUnread(VersionChain chain, long compactRevision) {
+    private void dropUnread(VersionChain chain, long compactRevision) {
         Version.Later newer = null;
-        Version read = chain.newest;
+        Version read = map.newest(chain);
         while (isInWindow(read, compactRevision)) {
             newer = read instanceof Version.Later later ? later : null; // Behind any other there is none.
             read = read.older();
@@ -160,17 +157,17 @@ final class StoreLoader implements SnapshotVisitor {
         if (read.isTombstone() && newer != null) {
             newer.older = null;
         } else if (read.isTombstone()) {
-            chain.newest = null;
+            map.setNewest(chain, null);
         }
     }
 
-    private void account(VersionChain chain) {
+    private void account(Version newest) {
         List<Version> newestFirst = new ArrayList<>();
-        for (Version version = chain.newest; version != null; version = version.older()) {
+        for (Version version = newest; version != null; version = version.older()) {
             newestFirst.add(version);
         }
         for (int i = newestFirst.size() - 1; i >= 0; i--) {
-            reclaimer.add(chain, newestFirst.get(i));
+            reclaimer.add(newestFirst.get(i));
         }
     }
 

@@ -29,19 +29,23 @@ abstract sealed class Version permits VersionChain, Version.Later {
 
     /** A version that may have older ones behind it. */
     abstract static sealed class Later extends Version {
+        /** Of the key that it is a version of. */
+        final VersionChain chain;
+
         /** The next older version that is still kept, or null. Its revision is smaller (S3). */
         Version older;
 
-        private Later(long revision, byte[] value, Version older) {
+        private Later(VersionChain chain, long revision, byte[] value, Version older) {
             super(revision, value);
+            this.chain = chain;
             this.older = older;
         }
     }
 
     /** A deletion. */
     static final class Tombstone extends Later {
-        private Tombstone(long revision, Version older) {
-            super(revision, null, older);
+        private Tombstone(VersionChain chain, long revision, Version older) {
+            super(chain, revision, null, older);
         }
     }
 
@@ -50,8 +54,8 @@ abstract sealed class Version permits VersionChain, Version.Later {
         private final long createRevision;
         private final long version;
 
-        private Put(long revision, long createRevision, long version, byte[] value, Version older) {
-            super(revision, value, older);
+        private Put(VersionChain chain, long revision, long createRevision, long version, byte[] value, Version older) {
+            super(chain, revision, value, older);
             this.createRevision = createRevision;
             this.version = version;
         }
@@ -61,44 +65,70 @@ abstract sealed class Version permits VersionChain, Version.Later {
     static final class Leased extends Put {
         private final long lease;
 
-        private Leased(long revision, long createRevision, long version, byte[] value, Version older, long lease) {
-            super(revision, createRevision, version, value, older);
+        private Leased(
+                VersionChain chain,
+                long revision,
+                long createRevision,
+                long version,
+                byte[] value,
+                Version older,
+                long lease) {
+            super(chain, revision, createRevision, version, value, older);
             this.lease = lease;
         }
     }
 
     /**
-     * What a put at {@code revision} makes of a key whose newest version is {@code newest} (null: none). Where that
-     * has the same revision, the put takes its place: a command gives a key one version (S5, S12).
+     * What a put at {@code revision} makes of a key whose newest version is {@code newest} (its chain: perhaps none).
+     * Where that has the same revision, the put takes its place: a command gives a key one version (S5, S12).
      */
     static Version put(long revision, byte[] value, long lease, Version newest) {
         boolean live = isLive(newest);
-        boolean again = newest != null && newest.revision == revision;
+        boolean again = newest.revision == revision;
         long createRevision = live ? newest.createRevision() : revision;
         long version = live ? newest.version() + (again ? 0 : 1) : 1;
-        return put(revision, createRevision, version, value, again ? newest.older() : newest, lease);
+        Version older = again || newest.value == DROPPED ? newest.older() : newest;
+        return put(newest.chain(), revision, createRevision, version, value, older, lease);
     }
 
     private static Version put(
-            long revision, long createRevision, long version, byte[] value, Version older, long lease) {
+            VersionChain chain,
+            long revision,
+            long createRevision,
+            long version,
+            byte[] value,
+            Version older,
+            long lease) {
         return lease == 0
-                ? new Put(revision, createRevision, version, value, older)
-                : new Leased(revision, createRevision, version, value, older, lease);
+                ? new Put(chain, revision, createRevision, version, value, older)
+                : new Leased(chain, revision, createRevision, version, value, older, lease);
     }
 
     /** What a deletion at {@code revision} makes of a key whose newest version is {@code newest}. */
     static Version tombstone(long revision, Version newest) {
-        return new Tombstone(revision, newest.revision == revision ? newest.older() : newest);
+        return new Tombstone(newest.chain(), revision, newest.revision == revision ? newest.older() : newest);
     }
 
     /** A version as it was kept, in front of the next older one. */
-    static Version saved(SavedVersion saved, Version older) {
+    static Version saved(VersionChain chain, SavedVersion saved, Version older) {
         return saved.value() == null
-                ? new Tombstone(saved.revision(), older)
-                : put(saved.revision(), saved.createRevision(), saved.version(), saved.value(), older, saved.lease());
+                ? new Tombstone(chain, saved.revision(), older)
+                : put(
+                        chain,
+                        saved.revision(),
+                        saved.createRevision(),
+                        saved.version(),
+                        saved.value(),
+                        older,
+                        saved.lease());
     }
 
     // Neither of these is overridden: where many classes do that, each call is one through a table.
+
+    /** The chain of the key that this is a version of. */
+    final VersionChain chain() {
+        return this instanceof Later later ? later.chain : (VersionChain) this;
+    }
 
     /** The next older version that is still kept, or null. Its revision is smaller (S3). */
     final Version older() {
@@ -126,11 +156,42 @@ abstract sealed class Version permits VersionChain, Version.Later {
 
     /** Whether a key whose newest version is {@code newest} is there at all. */
     static boolean isLive(Version newest) {
-        return newest != null && !newest.isTombstone();
+        return newest != null && !newest.isTombstone() && newest.value != DROPPED;
     }
 
     /** The lease of a live key whose newest version is {@code newest}; 0 where it is absent or has none. */
     static long lease(Version newest) {
         return isLive(newest) ? newest.lease() : 0;
+    }
+
+    /**
+     * Of the newest version of a key and those behind it, the newest at or below {@code revision}, a tombstone perhaps, or
+     * null: a chain without versions has none. Costs a step for every version that is newer.
+     */
+    static Version at(Version newest, long revision) {
+        Version candidate = newest;
+        while (candidate != null && candidate.revision > revision) {
+            candidate = candidate.older();
+        }
+        return candidate == null || candidate.value == DROPPED ? null : candidate;
+    }
+
+    /** The entry that a version is, or null for a tombstone or none. */
+    static Entry entry(Version version) {
+        return version == null ? null : version.entry(version.chain().key());
+    }
+
+    /** The same, where the key is at hand in an object that is the reader's. */
+    final Entry entry(Bytes ownKey) {
+        byte[] taken = value; // Once: it may be dropped meanwhile.
+        return taken == null
+                ? null
+                : new Entry(ownKey, Bytes.unsafeWrap(taken), createRevision(), revision, version(), lease());
+    }
+
+    /** The event that made this version. */
+    final Event event(Entry previous) {
+        Bytes key = chain().key();
+        return isTombstone() ? new Event.Delete(key, revision, previous) : new Event.Put(entry(key), previous);
     }
 }

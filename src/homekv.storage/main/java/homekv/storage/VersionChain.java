@@ -1,25 +1,24 @@
 package homekv.storage;
 
 /**
- * One key, its first version, and the way to all its versions, newest first, in strictly falling revisions (S3).
+ * One key, and its first version. The {@link ChainTable} has the newest one, from which the others hang, in strictly
+ * falling revisions (S3).
  *
  * <p>As a version, this is the put that brought the key into the map, if that named no lease: most keys are never written
- * again, and cost no other object. It is the last of the chain as long as it is kept, and its value is dropped when it is
- * no more; or it was never a part of it.
+ * again, and cost no other object. It is the last of the versions as long as it is kept, and its value is dropped when it
+ * is no more; or it was never one of them.
  *
  * <p>Any thread may read; only the writer, in its turn, changes. A chain without versions is one that an unfinished
- * command has put into the map: to a reader, an absent key. Nobody outside of the store gets hold of a chain, or one key
- * that is kept somewhere would keep versions.
+ * command has put into the map, or one that is leaving it: to a reader, an absent key. It stands in the table itself, with
+ * its value dropped. Nobody outside of the store gets hold of a chain, or one key that is kept somewhere would keep
+ * versions.
  */
 final class VersionChain extends Version {
     /** The key's bytes, the same array as the map's, never written to. */
     final byte[] key;
 
-    /**
-     * The newest version, this itself perhaps, or null. Written by the writer as it stages; versions above the published
-     * revision are not visible yet (S2).
-     */
-    volatile Version newest;
+    /** The table's hash of the key, but for {@link ChainTable#TAKEN}, which says {@link #isOverwritten()} here. */
+    private int hash;
 
     /**
      * The chain of the next lower key in the map, or null. A reader may see an old link, to a chain that has left the
@@ -28,9 +27,28 @@ final class VersionChain extends Version {
     VersionChain before;
 
     /** Without versions; {@code firstRevision} is that of its first version, if this comes to be it. */
-    VersionChain(byte[] key, long firstRevision) {
+    VersionChain(byte[] key, int hash, long firstRevision) {
         super(firstRevision, DROPPED);
         this.key = key;
+        this.hash = hash & ~ChainTable.TAKEN;
+    }
+
+    /** The table's hash of the key. */
+    int hash() {
+        return hash | ChainTable.TAKEN;
+    }
+
+    /**
+     * Whether the table may ever have had another version of this key than this. A reader that finds it has not needs no
+     * look-up: see {@link ChainTable#newest}.
+     */
+    boolean isOverwritten() {
+        return hash < 0;
+    }
+
+    /** Before another version than this comes into the table. A number, so the collector has nothing to do with it. */
+    void overwritten() {
+        hash |= ChainTable.TAKEN;
     }
 
     /** The key, in an object that does not keep this one. */
@@ -44,7 +62,7 @@ final class VersionChain extends Version {
                 || oldest.lease() != 0
                 || oldest.version() != 1
                 || oldest.createRevision() != revision) {
-            return Version.saved(oldest, null);
+            return Version.saved(this, oldest, null);
         }
         value = oldest.value();
         return this;
@@ -53,45 +71,5 @@ final class VersionChain extends Version {
     /** Lets go of the first version's value: it is not, or no longer, one of the key's versions. */
     void dropFirst() {
         value = DROPPED;
-    }
-
-    /** The newest version at or below {@code revision}, a tombstone perhaps, or null. Costs a step per newer version. */
-    Version at(long revision) {
-        Version candidate = newest;
-        while (candidate != null && candidate.revision > revision) {
-            candidate = candidate.older();
-        }
-        return candidate;
-    }
-
-    /** The key's entry at {@code revision}, or null where it is absent. */
-    Entry entryAt(long revision) {
-        return entry(at(revision));
-    }
-
-    /** The entry that one of the versions is, or null for a tombstone or none. */
-    Entry entry(Version version) {
-        return entry(key(), version);
-    }
-
-    /** The same, where the key is at hand in an object that is the reader's. */
-    Entry entry(Bytes ownKey, Version version) {
-        byte[] value = version == null ? null : version.value; // Once: it may be dropped meanwhile.
-        return value == null
-                ? null
-                : new Entry(
-                        ownKey,
-                        Bytes.unsafeWrap(value),
-                        version.createRevision(),
-                        version.revision,
-                        version.version(),
-                        version.lease());
-    }
-
-    /** The event that made one of the versions. */
-    Event event(Version version, Entry previous) {
-        return version.isTombstone()
-                ? new Event.Delete(key(), version.revision, previous)
-                : new Event.Put(entry(version), previous);
     }
 }

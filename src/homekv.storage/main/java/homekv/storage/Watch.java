@@ -133,8 +133,8 @@ public final class Watch implements AutoCloseable {
     private long collect(Commit commit, List<Event> events) {
         long bytes = 0;
         for (int i = 0; i < commit.size(); i++) {
-            VersionChain chain = commit.chain(i);
             Version version = commit.version(i);
+            VersionChain chain = version.chain();
             boolean wanted = version.isTombstone() ? deletes : puts;
             if (!wanted || !range.contains(chain.key())) {
                 continue;
@@ -143,11 +143,11 @@ public final class Watch implements AutoCloseable {
             if (version.isTombstone() && !Version.isLive(older)) {
                 continue; // Put and deleted by the same command: nobody has seen it.
             }
-            Entry before = previous ? chain.entry(older) : null;
+            Entry before = previous ? Version.entry(older) : null;
             bytes += chain.key.length
                     + (version.isTombstone() ? 0 : version.value.length)
                     + (before == null ? 0 : before.value().length());
-            events.add(chain.event(version, before));
+            events.add(version.event(before));
         }
         return bytes;
     }

@@ -18,8 +18,12 @@ import org.junit.jupiter.api.Test;
 
 /** The table alone (S18): against a map, with keys that are like each other, and with hashes that are equal. */
 class ChainTableTest {
-    private static VersionChain chain(byte[] key) {
-        return new VersionChain(key, 1);
+    private static final byte[] VALUE = {1};
+
+    private static VersionChain chain(ChainTable table, byte[] key) {
+        VersionChain chain = new VersionChain(key, table.hash(key), 0);
+        chain.value = VALUE;
+        return chain;
     }
 
     private static byte[] key(int number) {
@@ -27,7 +31,7 @@ class ChainTableTest {
     }
 
     private static void add(ChainTable table, VersionChain chain) {
-        table.reserve(chain.key);
+        table.reserve(chain);
         table.add(chain);
     }
 
@@ -35,24 +39,33 @@ class ChainTableTest {
     void agreesWithAMapWhateverIsAddedAndRemoved() throws Exception {
         Harness.seeded(Harness.count(5, 100), random -> {
             ChainTable table = new ChainTable();
-            Map<Integer, VersionChain> reference = new HashMap<>();
+            Map<Integer, Version> reference = new HashMap<>();
             int range = 1 << random.nextInt(2, 14);
             for (int i = 0; i < 40_000; i++) {
                 // Phases in which it grows and shrinks.
                 boolean grows = random.nextInt(10) < ((i / 8_000) % 2 == 0 ? 7 : 3);
                 int number = random.nextInt(range);
-                VersionChain chain = reference.get(number);
-                if (grows && chain == null) {
-                    chain = chain(key(number));
+                Version newest = reference.get(number);
+                if (grows && newest == null) {
+                    VersionChain chain = chain(table, key(number));
                     reference.put(number, chain);
                     add(table, chain);
-                } else if (!grows && chain != null) {
+                } else if (grows) {
+                    // Back to the chain at times, as when a command is taken back.
+                    Version next = random.nextInt(4) == 0 ? newest.chain() : Version.put(i, VALUE, 0, newest);
+                    reference.put(number, next);
+                    table.setNewest(newest.chain(), next);
+                } else if (newest != null) {
+                    VersionChain chain = newest.chain();
                     reference.remove(number);
                     assertTrue(table.remove(chain));
                     assertFalse(table.remove(chain));
+                    assertTrue(!chain.isOverwritten() || table.newest(chain) == null);
                 }
                 int other = random.nextInt(range);
-                assertSame(reference.get(other), table.find(key(other)));
+                Version found = table.find(key(other));
+                assertSame(reference.get(other), found);
+                assertSame(found, found == null ? null : table.newest(found.chain()));
                 assertEquals(reference.size(), table.size());
             }
             for (int number = 0; number < range; number++) {
@@ -66,11 +79,11 @@ class ChainTableTest {
         ChainTable table = new ChainTable();
         List<VersionChain> chains = new ArrayList<>();
         for (int length = 0; length <= 70; length++) {
-            chains.add(chain(new byte[length]));
+            chains.add(chain(table, new byte[length]));
             for (int bit = 0; bit < 8 * length; bit++) {
                 byte[] key = new byte[length];
                 key[bit / 8] = (byte) (1 << bit % 8);
-                chains.add(chain(key));
+                chains.add(chain(table, key));
             }
         }
         chains.forEach(chain -> add(table, chain));
@@ -92,18 +105,24 @@ class ChainTableTest {
             };
             List<VersionChain> chains = new ArrayList<>();
             for (int i = 0; i < 3_000; i++) {
-                chains.add(chain(key(i)));
+                chains.add(chain(table, key(i)));
                 add(table, chains.get(i));
             }
             for (int i = 0; i < 3_000; i++) {
                 assertSame(chains.get(i), table.find(key(i)));
+                table.setNewest(chains.get(i), Version.put(1, VALUE, 0, chains.get(i)));
+            }
+            for (int i = 0; i < 3_000; i++) {
+                assertSame(chains.get(i), table.find(key(i)).chain());
+                assertSame(table.find(key(i)), table.newest(chains.get(i)));
             }
             assertTrue(table.directoryLength() <= 3_000 / 8, "the directory has " + table.directoryLength());
             for (int i = 0; i < 3_000; i += 2) {
                 assertTrue(table.remove(chains.get(i)));
             }
             for (int i = 0; i < 3_000; i++) {
-                assertSame(i % 2 == 0 ? null : chains.get(i), table.find(key(i)));
+                Version found = table.find(key(i));
+                assertSame(i % 2 == 0 ? null : chains.get(i), found == null ? null : found.chain());
             }
         }
     }
@@ -114,7 +133,7 @@ class ChainTableTest {
         ChainTable table = new ChainTable();
         List<VersionChain> chains = new ArrayList<>();
         for (int i = 0; i < 100_000; i++) {
-            chains.add(chain(key(i)));
+            chains.add(chain(table, key(i)));
             add(table, chains.get(i));
         }
         assertTrue(table.places() < 3 * 100_000, "places: " + table.places());
@@ -135,7 +154,7 @@ class ChainTableTest {
         ChainTable table = new ChainTable();
         VersionChain[] chains = new VersionChain[stays + comes];
         for (int i = 0; i < chains.length; i++) {
-            chains[i] = chain(key(i));
+            chains[i] = chain(table, key(i));
         }
         for (int i = 0; i < stays; i++) {
             add(table, chains[i]);
@@ -187,5 +206,62 @@ class ChainTableTest {
             }
             found.addAndGet(1_000);
         } while (!done.get());
+    }
+
+    /**
+     * S18: readers look for what a revision that they have seen published sees, by the key and by the chain, while versions
+     * are put, each key's second one among them, and others come and go around them. Revision r puts a version of key
+     * {@code (r - 1) % stays}.
+     */
+    @Test
+    void whatAPublishedRevisionSeesIsFoundHoweverTheTableChanges() throws Exception {
+        int stays = 2_000;
+        int comes = 4_000;
+        AtomicLong found = new AtomicLong();
+        Harness.seeded(Harness.count(40, 400), seeds -> {
+            ChainTable table = new ChainTable();
+            VersionChain[] chains = new VersionChain[stays + comes];
+            for (int i = 0; i < chains.length; i++) {
+                chains[i] = chain(table, key(i));
+            }
+            for (int i = 0; i < stays; i++) {
+                add(table, chains[i]);
+            }
+            AtomicLong published = new AtomicLong();
+            try (Harness.Crew crew = new Harness.Crew()) {
+                Thread writer = crew.start(() -> {
+                    for (int i = 0; i < 2 * comes; i++) {
+                        Version newest = table.find(key(i % stays));
+                        table.setNewest(newest.chain(), Version.put(i + 1, VALUE, 0, newest));
+                        published.set(i + 1);
+                        if (i < comes) {
+                            add(table, chains[stays + i]);
+                        } else {
+                            assertTrue(table.remove(chains[stays + i - comes]));
+                        }
+                    }
+                });
+                for (int i = 0; i < 2; i++) {
+                    SplittableRandom readers = seeds.split();
+                    crew.start(() -> {
+                        long looked = 0;
+                        do {
+                            long revision = published.get();
+                            // Of those that have just been put most of the time.
+                            int back = readers.nextInt(readers.nextInt(4) == 0 ? stays : 4);
+                            int number = Math.floorMod(revision - 1 - back, stays);
+                            long expected = Math.max(0, revision - back);
+                            Version byKey = Version.at(table.find(chains[number].key), revision);
+                            assertEquals(expected, byKey.revision, "S18: by the key");
+                            Version byChain = Version.at(table.newest(chains[number]), revision);
+                            assertSame(byKey, byChain, "S18: by the chain");
+                            looked++;
+                        } while (writer.isAlive() && !crew.failed());
+                        found.addAndGet(looked);
+                    });
+                }
+            }
+        });
+        assertTrue(found.get() > 0, "nobody has looked");
     }
 }

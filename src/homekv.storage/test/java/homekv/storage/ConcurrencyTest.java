@@ -11,6 +11,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Objects;
 import java.util.SplittableRandom;
@@ -187,8 +188,8 @@ class ConcurrencyTest {
     // ---- Look-ups ----
 
     /**
-     * S18: keys are looked up while others come and go around them, so many that the segments of the table are split, joined
-     * and made anew. The command of revision n puts n into key n modulo {@code stays}, and every other time key n modulo
+     * S18: keys are looked up and scanned while others come and go around them, so many that the segments of the table are
+     * split, joined and made anew, and each life of a key that blinks overwrites the first version of a chain. The command of revision n puts n into key n modulo {@code stays}, and every other time key n modulo
      * {@code stays / 2} of those that blink is put, else deleted: what a revision sees follows from it alone.
      */
     @Test
@@ -241,6 +242,9 @@ class ConcurrencyTest {
                                     List<Bytes> keys = List.of(staying.get(other), blinking.get(other));
                                     assertSeen(other, snapshot.revision(), stays, snapshot.get(keys));
                                 }
+                                boolean descending = readers.nextBoolean();
+                                assertScanned(snapshot, "key-", staying, descending);
+                                assertScanned(snapshot, "blinks", blinking, descending);
                             }
                             lookUps.incrementAndGet();
                         }
@@ -251,6 +255,17 @@ class ConcurrencyTest {
             kv.store.checkInvariants();
             assertTrue(lookUps.get() > 0, "nobody has looked");
         }
+    }
+
+    /** That a scan finds what look-ups find: all keys with a prefix. */
+    private static void assertScanned(Snapshot snapshot, String prefix, List<Bytes> keys, boolean descending) {
+        List<Entry> scanned = new ArrayList<>();
+        snapshot.scan(Range.prefix(Bytes.utf8(prefix)), descending).forEachRemaining(scanned::add);
+        Comparator<Bytes> order = descending ? Comparator.reverseOrder() : Comparator.naturalOrder();
+        List<Entry> found = snapshot.get(keys.stream().sorted(order).toList()).stream()
+                .filter(Objects::nonNull)
+                .toList();
+        assertEquals(found, scanned, "S18: a scan");
     }
 
     /** The last revision up to this one that put a key, or one below 1. */
