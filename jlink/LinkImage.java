@@ -233,12 +233,13 @@ final class LinkImage {
         if (jdk <= 25) server.addAll(List.of("-XX:+UnlockExperimentalVMOptions", "-XX:G1ExpandByPercentOfAvailable=0"));
         // What a collection finds alive is the store's and stays. It is copied once, from a young space that is large
         // enough for the calls under way to have ended, and no larger, since it is not given back.
-        server.addAll(List.of("-Xmn64m", "-XX:MaxTenuringThreshold=0"));
+        server.addAll(List.of("-Xmn32m", "-XX:MaxTenuringThreshold=0"));
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
-        // it can give back to the system; and what was freed outside of the heap goes back, too.
+        // it can give back to the system.
         server.add("-XX:G1PeriodicGCInterval=300000");
-        // Earlier JVMs do not know this flag, or do not start with it unless such flags are unlocked.
-        if (jdk >= 23) server.add("-XX:TrimNativeHeapInterval=60000");
+        // What was freed outside of the heap, by the compilers most of all, goes back, too. Earlier JVMs do not know this
+        // flag, or do not start with it unless such flags are unlocked.
+        if (jdk >= 23) server.add("-XX:TrimNativeHeapInterval=5000");
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
         // What costs every call something and nobody reads: where buffers came from, and a list of the calls' threads.
         server.add("-Dio.netty.leakDetection.level=disabled");
@@ -261,8 +262,8 @@ final class LinkImage {
     }
 
     /**
-     * Makes an AOT cache for each launcher from what its JVM has loaded, linked and run often in a training run with the
-     * launcher's own flags: lib/homekv.aot and lib/hkvctl.aot. They hold for the image wherever it is put. Where that
+     * Makes an AOT cache for each launcher from what its JVM has loaded and linked in a training run with the launcher's
+     * own flags: lib/homekv.aot and lib/hkvctl.aot. They hold for the image wherever it is put. Where that
      * cannot be done, the image is one without: the launchers take the caches that are there.
      */
     private void makeCaches() throws IOException {
@@ -305,6 +306,11 @@ final class LinkImage {
                 image.resolve("bin/java").toString(),
                 "@" + image.resolve("lib/" + program + ".jvmargs"),
                 heap,
+                // Without what the JVM learns of methods meanwhile. It would take that for true later on and compile them
+                // for the few calls that there are here, which makes a busy server slower, and no start faster.
+                "-XX:+IgnoreUnrecognizedVMOptions",
+                "-XX:+UnlockDiagnosticVMOptions",
+                "-XX:-AOTRecordTraining",
                 "-XX:AOTCacheOutput=" + cache(program),
                 "-m",
                 "homekv.cli/homekv.cli." + mainClass));
