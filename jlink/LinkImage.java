@@ -234,10 +234,14 @@ final class LinkImage {
         // What a collection finds alive is the store's and stays. It is copied once, from a young space that is large
         // enough for the calls under way to have ended, and no larger, since it is not given back.
         server.addAll(List.of("-Xmn32m", "-XX:MaxTenuringThreshold=0"));
+        // What so small a space leaves to look through, a collection looks through at once. Threads that do it ahead of
+        // time do some of it several times.
+        server.add("-XX:G1ConcRefinementThreads=0");
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
         // it can give back to the system.
         server.add("-XX:G1PeriodicGCInterval=300000");
-        // What was freed outside of the heap, by the compilers most of all, goes back, too. Earlier JVMs do not know this
+        // What was freed outside of the heap, by the compilers most of all, goes back, too. Earlier JVMs do not know
+        // this
         // flag, or do not start with it unless such flags are unlocked.
         if (jdk >= 23) server.add("-XX:TrimNativeHeapInterval=5000");
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
@@ -306,7 +310,8 @@ final class LinkImage {
                 image.resolve("bin/java").toString(),
                 "@" + image.resolve("lib/" + program + ".jvmargs"),
                 heap,
-                // Without what the JVM learns of methods meanwhile. It would take that for true later on and compile them
+                // Without what the JVM learns of methods meanwhile. It would take that for true later on and compile
+                // them
                 // for the few calls that there are here, which makes a busy server slower, and no start faster.
                 "-XX:+IgnoreUnrecognizedVMOptions",
                 "-XX:+UnlockDiagnosticVMOptions",
