@@ -241,8 +241,7 @@ final class LinkImage {
         // it can give back to the system.
         server.add("-XX:G1PeriodicGCInterval=300000");
         // What was freed outside of the heap, by the compilers most of all, goes back, too. Earlier JVMs do not know
-        // this
-        // flag, or do not start with it unless such flags are unlocked.
+        // this flag, or do not start with it unless such flags are unlocked.
         if (jdk >= 23) server.add("-XX:TrimNativeHeapInterval=5000");
         if (jdk >= 25) server.add("-XX:+UseCompactObjectHeaders");
         // What costs every call something and nobody reads: where buffers came from, and a list of the calls' threads.
@@ -311,8 +310,7 @@ final class LinkImage {
                 "@" + image.resolve("lib/" + program + ".jvmargs"),
                 heap,
                 // Without what the JVM learns of methods meanwhile. It would take that for true later on and compile
-                // them
-                // for the few calls that there are here, which makes a busy server slower, and no start faster.
+                // them for the few calls that there are here: a busy server would be slower, and no start faster.
                 "-XX:+IgnoreUnrecognizedVMOptions",
                 "-XX:+UnlockDiagnosticVMOptions",
                 "-XX:-AOTRecordTraining",
