@@ -87,6 +87,18 @@ enum Operation {
             }
             return sum;
         }
+    },
+
+    /** Nothing but to keep a processor busy: what is slower beside this has lost a processor to it, and nothing else. */
+    COMPUTE("computing") {
+        @Override
+        long times(int times, Contender contender, Order order) {
+            long sum = 1;
+            for (int i = 0; i < 1_000 * times; i++) {
+                sum = sum * 0x9E3779B97F4A7C15L + i;
+            }
+            return sum;
+        }
     };
 
     /** A random order in which keys are used, over and over. For one thread. */

@@ -1,5 +1,6 @@
 package homekv.cli;
 
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
@@ -150,6 +151,8 @@ class BenchTest {
         try (Harness kv = new Harness(ROOMY, counted(count -> {
             if (count == 100) {
                 server.get().server.close();
+                // Until the connection has been closed, this call might be answered yet.
+                assertDoesNotThrow(server.get().server::awaitStop);
             }
         }))) {
             server.set(kv);
