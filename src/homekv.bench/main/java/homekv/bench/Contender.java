@@ -17,6 +17,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 import org.h2.mvstore.Cursor;
 import org.h2.mvstore.MVMap;
@@ -126,9 +127,11 @@ interface Contender {
         @Override
         public void forget() {
             log.submit(new Command.Compact(store.revision()));
-            while (store.counters().versions() > store.counters().keys()) {
-                Thread.onSpinWait();
-            }
+            long heldBytes;
+            do { // Until the background has nothing more to give up.
+                heldBytes = store.counters().heldBytes();
+                LockSupport.parkNanos(500_000_000);
+            } while (store.counters().heldBytes() < heldBytes);
         }
 
         @Override

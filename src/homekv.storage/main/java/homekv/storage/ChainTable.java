@@ -191,8 +191,8 @@ class ChainTable {
     }
 
     /**
-     * The newest version of a chain, or the chain itself if it has none, or null if it is not here. For others than the
-     * writer: what a revision sees that they have read as published before, is it or lies behind it.
+     * The newest version of a chain, or the chain itself if it has none. Of a chain that is not here, null or the chain. For
+     * others than the writer: what a revision sees that they have read as published before, is it or lies behind it.
      */
     /*
      * Without a look-up where the chain is not marked as overwritten: it is marked before any other version of it comes
@@ -228,7 +228,9 @@ class ChainTable {
             chain.overwritten();
         }
         Segment segment = segment(chain.hash());
-        segment.set(segment.place(chain), newest);
+        int place = segment.place(chain);
+        assert place >= 0 : "S18: a version of a chain that has left the table";
+        segment.set(place, newest);
     }
 
     private Segment segment(int hash) {

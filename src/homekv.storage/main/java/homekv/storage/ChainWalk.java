@@ -11,11 +11,11 @@ import java.util.Iterator;
  * is missed that the map held for all of the walk. What is newest of a chain is looked up in the table.
  */
 final class ChainWalk {
-    /** For how many chains the table is looked up at once: what that fetches from memory is fetched at the same time. */
-    private static final int MOST_AT_ONCE = 16;
+    /** How many chains are passed at once: what the table has of them is fetched from memory at the same time. */
+    private static final int MOST_AHEAD = 16;
 
     /** After so many times, a reader lets other virtual threads have their turn, which nobody else does for it. */
-    private static final int FINDS_BEFORE_YIELD = 32;
+    private static final int LOOKS_BEFORE_YIELD = 32;
 
     private final Chains chains;
     private final byte[] from;
@@ -25,12 +25,15 @@ final class ChainWalk {
 
     private VersionChain before;
 
-    /** Of chains that have been passed, versions that have yet to be returned; chains while they are looked for. */
-    private Version[] found = {};
+    /**
+     * Chains that have been passed and have yet to be looked at. Not what was found of them: a reader that goes on much later
+     * would keep values that nobody accounts for.
+     */
+    private VersionChain[] ahead = {};
 
-    private int foundCount;
-    private int returned;
-    private int finds;
+    private int aheadCount;
+    private int looked;
+    private int looks;
 
     /** Means nothing; see {@link ChainTable#fetch}. */
     private int fetched;
@@ -64,40 +67,36 @@ final class ChainWalk {
     }
 
     /**
-     * What the next chain with anything for a revision reads there, a tombstone perhaps, or null at the end; for readers,
-     * some chains ahead. The same revision each time; see {@link Chains#at}.
+     * What the next chain with anything for a revision reads there, a tombstone perhaps, or null at the end; for readers. The
+     * same revision each time; see {@link Chains#at}.
      */
     Version next(long revision) {
-        while (returned == foundCount) {
-            if (!findNext(revision)) {
-                return null;
+        while (looked < aheadCount || lookAhead()) {
+            VersionChain chain = ahead[looked];
+            ahead[looked++] = null;
+            Version version = chains.at(chain, revision);
+            if (version != null) {
+                return version;
             }
         }
-        return found[returned++];
+        return null;
     }
 
-    private boolean findNext(long revision) {
-        if (++finds % FINDS_BEFORE_YIELD == 0) {
+    private boolean lookAhead() {
+        if (++looks % LOOKS_BEFORE_YIELD == 0) {
             Thread.yield();
         }
-        if (found.length < MOST_AT_ONCE) {
-            found = new Version[Math.max(4, 2 * found.length)]; // A short walk need not look far ahead.
+        if (ahead.length < MOST_AHEAD) {
+            ahead = new VersionChain[Math.max(4, 2 * ahead.length)]; // A short walk need not look far ahead.
         }
-        int passed = 0;
-        for (VersionChain chain; passed < found.length && (chain = next()) != null; ) {
-            found[passed++] = chain;
+        looked = 0;
+        aheadCount = 0;
+        for (VersionChain chain; aheadCount < ahead.length && (chain = next()) != null; ) {
+            ahead[aheadCount++] = chain;
         }
-        for (int i = 0; i < passed; i++) {
-            fetched += chains.fetch((VersionChain) found[i]);
+        for (int i = 0; i < aheadCount; i++) {
+            fetched += chains.fetch(ahead[i]);
         }
-        foundCount = 0;
-        returned = 0;
-        for (int i = 0; i < passed; i++) {
-            Version version = chains.at((VersionChain) found[i], revision);
-            if (version != null) {
-                found[foundCount++] = version;
-            }
-        }
-        return passed > 0;
+        return aheadCount > 0;
     }
 }

@@ -189,8 +189,9 @@ class ConcurrencyTest {
 
     /**
      * S18: keys are looked up and scanned while others come and go around them, so many that the segments of the table are
-     * split, joined and made anew, and each life of a key that blinks overwrites the first version of a chain. The command of revision n puts n into key n modulo {@code stays}, and every other time key n modulo
-     * {@code stays / 2} of those that blink is put, else deleted: what a revision sees follows from it alone.
+     * split, joined and made anew, and each life of a key that blinks overwrites the first version of a chain. The command of
+     * revision n puts n into key n modulo {@code stays}, and every other time key n modulo {@code stays / 2} of those that
+     * blink is put, else deleted: what a revision sees follows from it alone.
      */
     @Test
     void noKeyIsMissedHoweverItsNeighboursComeAndGo() throws Exception {

@@ -13,7 +13,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.lang.ref.WeakReference;
 import java.util.ArrayList;
+import java.util.Iterator;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -68,6 +70,34 @@ class ReclaimerTest {
                 kv.store.checkInvariants();
             }
             kv.assertNothingHeldButLiveKeys();
+        }
+    }
+
+    /** S6, S7: what has been dropped is nobody's, also where a scan that has yet to come to it is never gone on with. */
+    @Test
+    void aScanThatIsLeftAloneKeepsNothingThatHasBeenDropped() {
+        try (Harness kv = new Harness()) {
+            List<WeakReference<byte[]>> values = new ArrayList<>();
+            for (int i = 0; i < 100; i++) {
+                kv.applied(set(put(key(i), value(0))));
+                Bytes last = bytes(1_000);
+                kv.applied(set(put(key(i), last)));
+                values.add(new WeakReference<>(last.unsafeArray()));
+            }
+            Snapshot snapshot = kv.store.snapshot();
+            Iterator<Entry> scan = snapshot.scan(Range.all(), false);
+            for (int i = 0; i < 20; i++) {
+                scan.next();
+            }
+            snapshot.close();
+            kv.applied(new Command.Del(MvccStoreTest.keys(100)));
+            kv.store.sweep();
+            assertEquals(0, kv.store.counters().heldBytes());
+            await("all values are let go of", () -> {
+                System.gc();
+                return values.stream().allMatch(value -> value.get() == null);
+            });
+            assertThrows(IllegalStateException.class, scan::next);
         }
     }
 
