@@ -235,7 +235,7 @@ final class LinkImage {
         // enough for the calls under way to have ended, and no larger, since it is not given back.
         server.addAll(List.of("-Xmn32m", "-XX:MaxTenuringThreshold=0"));
         // What so small a space leaves to look through, a collection looks through at once. Threads that do it ahead of
-        // time do some of it several times.
+        // time would have next to nothing to do, and take processor time to find that out.
         server.add("-XX:G1ConcRefinementThreads=0");
         // A server that has had nothing to collect for so long, as long as its history window reaches back, looks what
         // it can give back to the system.
