@@ -6,6 +6,7 @@ import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.lang.module.ModuleFinder;
 import java.lang.module.ModuleReference;
+import java.nio.channels.spi.SelectorProvider;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
@@ -195,6 +196,10 @@ final class LinkImage {
                         "--compress",
                         "zip-6",
                         "--strip-java-debug-attributes",
+                        // Modules say in their descriptors what they provide. Whoever looks for a provider would look
+                        // into these files, too, and then leave alone what it found.
+                        "--exclude-resources",
+                        "/*/META-INF/**",
                         "--no-header-files",
                         "--no-man-pages"));
     }
@@ -218,6 +223,12 @@ final class LinkImage {
         both.add("-Xlog:all=error" + (CAN_CACHE ? ",aot*=off,cds*=off" : "") + ":stderr");
         // Netty and protobuf use sun.misc.Unsafe.
         if (jdk >= 23) both.add("--sun-misc-unsafe-memory-access=allow");
+        // The provider that it would come to itself after a search of all modules.
+        both.add("-Djava.nio.channels.spi.SelectorProvider="
+                + SelectorProvider.provider().getClass().getName());
+        // The caches hold no profiles of methods (see below), and a thread that looks for them in vain would be in the
+        // way of all others.
+        if (CAN_CACHE) both.addAll(List.of("-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTReplayTraining"));
 
         var server = new ArrayList<>(both);
         // For virtual threads that an event loop carries; see homekv.rpc.CarriedThreads.
@@ -254,6 +265,8 @@ final class LinkImage {
         client.addAll(List.of("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx1g"));
         // Most of what a call runs, it runs too seldom to be worth compiling.
         client.add("-XX:CompileThresholdScaling=4");
+        // So is the code that reflection would generate for the few methods that gRPC and Netty call with it.
+        client.add("-Djdk.reflect.useNativeAccessorOnly=true");
         Files.write(image.resolve("lib/hkvctl.jvmargs"), client);
 
         try (var launchers = Files.newDirectoryStream(source.resolveSibling("bin"))) {

@@ -162,8 +162,22 @@ public final class Hkvctl {
         OutputStream out = new BufferedOutputStream(new FileOutputStream(FileDescriptor.out));
         PrintStream err = new PrintStream(new FileOutputStream(FileDescriptor.err), true, StandardCharsets.UTF_8);
         Program.logOnly(Level.OFF); // What goes wrong is said in one line, below.
-        Runtime.getRuntime().addShutdownHook(new Thread(Hkvctl::interrupted, "hkvctl-stop"));
-        System.exit(run(Arguments.typed(args), System.in, out, err));
+        Thread stop = new Thread(Hkvctl::interrupted, "hkvctl-stop");
+        Runtime.getRuntime().addShutdownHook(stop);
+        end(run(Arguments.typed(args), System.in, out, err), stop);
+    }
+
+    /**
+     * Nothing is left to be done: the result has been written, and the connection is closed. An exit would look for a
+     * logger that wants to know of it, and for nothing else that is there.
+     */
+    private static void end(int exitCode, Thread stop) {
+        try {
+            Runtime.getRuntime().removeShutdownHook(stop);
+        } catch (IllegalStateException interrupted) {
+            System.exit(exitCode); // Waits: the JVM is about to end with the exit code of an interrupt.
+        }
+        Runtime.getRuntime().halt(exitCode);
     }
 
     /** From now on it is no failure if the process is interrupted: it ends with 0, and not with 130 or 143. */

@@ -1,5 +1,7 @@
 package homekv.cli;
 
+import io.netty.util.internal.logging.InternalLoggerFactory;
+import io.netty.util.internal.logging.JdkLoggerFactory;
 import java.util.List;
 import java.util.logging.Level;
 import java.util.logging.Logger;
@@ -26,6 +28,7 @@ final class Program {
     static void logOnly(Level level) {
         System.setProperty("java.util.logging.SimpleFormatter.format", "%1$tFT%1$tT.%1$tL %4$s %5$s%n");
         LIBRARY_LOGGERS.forEach(logger -> logger.setLevel(level));
+        InternalLoggerFactory.setDefaultFactory(JdkLoggerFactory.INSTANCE); // Else Netty looks for three others first.
     }
 
     /** The version that this module was built as. */

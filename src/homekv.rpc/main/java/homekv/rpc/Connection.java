@@ -18,8 +18,11 @@ import io.grpc.netty.NettyChannelBuilder;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.nio.NioIoHandler;
 import io.netty.channel.socket.nio.NioSocketChannel;
+import io.netty.util.NetUtil;
 import java.io.IOException;
 import java.net.ConnectException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.UnknownHostException;
@@ -65,7 +68,7 @@ final class Connection implements AutoCloseable {
         this.timeoutNanos = TimeUnit.NANOSECONDS.convert(timeout);
         this.eventLoop = new MultiThreadIoEventLoopGroup(
                 1, Thread.ofPlatform().daemon().name("homekv-client").factory(), NioIoHandler.newFactory());
-        this.channel = NettyChannelBuilder.forAddress(host, port)
+        this.channel = channelTo(host, port)
                 .usePlaintext()
                 .eventLoopGroup(eventLoop)
                 .channelType(NioSocketChannel.class)
@@ -94,6 +97,20 @@ final class Connection implements AutoCloseable {
      */
     Connection withOneStore() {
         return calls == channel ? new Connection(this) : this;
+    }
+
+    /** An address goes as it is: there is nothing to look up, again and again, on threads that are there for that. */
+    private static NettyChannelBuilder channelTo(String host, int port) {
+        // One within a zone is left to the JDK, which knows the zones.
+        byte[] address = host.indexOf('%') < 0 ? NetUtil.createByteArrayFromIpAddressString(host) : null;
+        if (address == null) {
+            return NettyChannelBuilder.forAddress(host, port);
+        }
+        try {
+            return NettyChannelBuilder.forAddress(new InetSocketAddress(InetAddress.getByAddress(host, address), port));
+        } catch (UnknownHostException e) {
+            throw new AssertionError("an address has as many bytes as it has", e);
+        }
     }
 
     /** Refuses what the channel would take for another address than the one written, or throw at. */
