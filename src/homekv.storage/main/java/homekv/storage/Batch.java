@@ -70,6 +70,8 @@ final class Batch {
     private long lastCompareVisits;
 
     private Commit commit;
+    private long commitNanos;
+    private long keptBytes;
     private Published next;
 
     Batch(Published last, Chains map, Leases leases, Limits limits, Reclaimer reclaimer) {
@@ -88,8 +90,12 @@ final class Batch {
     Result set(Command.Set set) {
         sets = 1;
         expect(set.writes().size());
-        for (Write write : lastWrites(set.writes())) {
-            switch (write) {
+        List<Write> writes = lastWrites(set.writes());
+        for (int i = 0; i < writes.size(); i++) {
+            if (i % Chains.MOST_FETCHED == 0 && writes.size() > 1) {
+                map.fetch(writes, Write::key, i);
+            }
+            switch (writes.get(i)) {
                 case Write.Put put -> put(put.key(), put.value().unsafeArray(), put.lease());
                 case Write.Delete delete -> delete(delete.key());
             }
@@ -140,8 +146,7 @@ final class Batch {
                     // A key that the record deletes first is created anew.
                     staged += count == before
                                     && Arrays.equals(
-                                            versions[count - 1].chain().key,
-                                            put.key().unsafeArray())
+                                            versions[count - 1].key, put.key().unsafeArray())
                             ? 0
                             : 1;
                 }
@@ -196,7 +201,7 @@ final class Batch {
     }
 
     /** The last write of each key, so that a key gets one version a command (S5). */
-    static Iterable<Write> lastWrites(List<Write> writes) {
+    static List<Write> lastWrites(List<Write> writes) {
         if (writes.size() <= 1) {
             return writes;
         }
@@ -204,7 +209,7 @@ final class Batch {
         for (Write write : writes) {
             lastByKey.put(write.key(), write);
         }
-        return lastByKey.size() == writes.size() ? writes : lastByKey.values();
+        return lastByKey.size() == writes.size() ? writes : List.copyOf(lastByKey.values());
     }
 
     // ---- Transactions ----
@@ -445,7 +450,7 @@ final class Batch {
         if (newest.revision == revision && newest.value != Version.DROPPED) {
             rewritten = true;
             leases.attach(version.lease(), chain);
-            map.setNewest(chain, version);
+            map.replace(newest, version);
             if (newest == chain) {
                 chain.dropFirst();
             }
@@ -458,7 +463,7 @@ final class Batch {
         growIfFull();
         leases.attach(version.lease(), chain); // The last thing that can fail: undoing finds what is attached.
         versions[count++] = version;
-        map.setNewest(chain, version);
+        map.replace(newest, version);
     }
 
     private void growIfFull() {
@@ -474,7 +479,7 @@ final class Batch {
             VersionChain chain = versions[i].chain();
             Version newest = map.newest(chain);
             if (newest.isTombstone() && !Version.isLive(newest.older())) {
-                map.setNewest(chain, newest.older());
+                map.replace(newest, newest.older());
                 reclaimer.removeIfEmpty(chain);
             } else {
                 versions[changed++] = newest;
@@ -489,15 +494,14 @@ final class Batch {
         long keys = last.keys();
         long keyBytes = last.keyBytes();
         long valueBytes = last.valueBytes();
-        long keptBytes = reclaimer.commitBytes(count);
-        long deletedKeyBytes = 0;
+        keptBytes = reclaimer.commitBytes(count);
         for (int i = 0; i < count; i++) {
             if (rewritten) {
                 versions[i] = map.newest(versions[i].chain());
             }
             Version version = versions[i];
             Version older = version.older();
-            int keyLength = version.chain().key.length;
+            int keyLength = version.key.length;
             if (Version.isLive(version)) {
                 keys++;
                 keyBytes += keyLength;
@@ -509,7 +513,6 @@ final class Batch {
                 valueBytes -= older.value.length;
             }
             keptBytes += reclaimer.keptBytes(version);
-            deletedKeyBytes += reclaimer.deletedKeyBytes(version);
         }
         next = new Published(
                 revisionTaken(),
@@ -521,7 +524,8 @@ final class Batch {
                 last.txns() + txns);
         if (count > 0) {
             Version[] made = count == versions.length ? versions : Arrays.copyOf(versions, count);
-            commit = Commit.of(nanoClock.getAsLong(), made, keptBytes, deletedKeyBytes);
+            commit = Commit.of(made);
+            commitNanos = nanoClock.getAsLong();
         }
     }
 
@@ -531,7 +535,7 @@ final class Batch {
             VersionChain chain = versions[i].chain();
             Version version = map.newest(chain);
             if (version != null && version.revision == revision) {
-                map.setNewest(chain, version.older());
+                map.replace(version, version.older());
                 if (version == chain) {
                     chain.dropFirst();
                 }
@@ -557,6 +561,16 @@ final class Batch {
     /** What it changes, or null if it changes nothing. */
     Commit commit() {
         return commit;
+    }
+
+    /** When, on the store's clock. */
+    long commitNanos() {
+        return commitNanos;
+    }
+
+    /** What the account keeps because of it, while it is in the history. */
+    long keptBytes() {
+        return keptBytes;
     }
 
     /** The lease that it ends, or null. */

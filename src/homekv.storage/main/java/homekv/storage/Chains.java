@@ -6,6 +6,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.function.Function;
 
 /**
  * The chains of all keys in the order of the keys (S1), with the link that each has to the one before it, and their newest
@@ -18,6 +19,9 @@ import java.util.concurrent.ConcurrentSkipListMap;
  * removing and beginning a walk are searches, O(log n) comparisons of keys; a step up or down is none.
  */
 final class Chains {
+    /** For so many keys at once it pays to fetch ahead: what a processor has under way at the same time, and its cache holds. */
+    static final int MOST_FETCHED = 16;
+
     /** Comes before every key. */
     static final byte[] FIRST = {};
 
@@ -40,9 +44,13 @@ final class Chains {
         return at(chain, Long.MAX_VALUE);
     }
 
-    /** Sets the newest version of a chain that is in the map; null: it has none. Needs no memory. */
-    void setNewest(VersionChain chain, Version newest) {
-        table.setNewest(chain, newest == null ? chain : newest);
+    /**
+     * Puts a version in the place of what {@link #find} finds of its key, or the chain, for none. Needs no memory.
+     *
+     * @param by null for none, too
+     */
+    void replace(Version newest, Version by) {
+        table.replace(newest, by == null ? newest.chain() : by);
     }
 
     /** A chain without versions, for a key that has none; {@code firstRevision} as in {@link VersionChain}. */
@@ -79,9 +87,24 @@ final class Chains {
     List<Entry> entriesAt(List<Bytes> keys, long revision) {
         Entry[] entries = new Entry[keys.size()];
         for (int i = 0; i < entries.length; i++) {
+            if (i % MOST_FETCHED == 0 && entries.length > 1) {
+                fetch(keys, Function.identity(), i);
+            }
             entries[i] = entryAt(keys.get(i), revision);
         }
         return Arrays.asList(entries);
+    }
+
+    /**
+     * Before the keys of some elements of a list are looked up, up to {@link #MOST_FETCHED} of them from one on: has what the
+     * look-ups need fetched from memory, for all of them at the same time. Any thread; changes nothing.
+     */
+    <T> void fetch(List<? extends T> list, Function<T, Bytes> key, int from) {
+        byte[][] keys = new byte[Math.min(list.size() - from, MOST_FETCHED)][];
+        for (int i = 0; i < keys.length; i++) {
+            keys[i] = key.apply(list.get(from + i)).unsafeArray();
+        }
+        table.fetch(keys);
     }
 
     /** The chains whose keys are at or above {@code from} and below {@code to}, upwards; null: to the end. */

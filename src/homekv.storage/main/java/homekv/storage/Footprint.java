@@ -42,12 +42,12 @@ final class Footprint {
         int node = object(3 * REFERENCE_BYTES);
         int index = object(3 * REFERENCE_BYTES); // There is one for every other key.
         keyOverheadBytes = object(LONG_BYTES + 3 * REFERENCE_BYTES + INT_BYTES) + node + index / 2 + TABLE_BYTES;
-        tombstoneBytes = object(LONG_BYTES + 3 * REFERENCE_BYTES);
-        putOverheadBytes = object(3 * LONG_BYTES + 3 * REFERENCE_BYTES);
-        leasedBytes = object(4 * LONG_BYTES + 3 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;
+        tombstoneBytes = object(LONG_BYTES + 4 * REFERENCE_BYTES);
+        putOverheadBytes = object(3 * LONG_BYTES + 4 * REFERENCE_BYTES);
+        leasedBytes = object(4 * LONG_BYTES + 4 * REFERENCE_BYTES) - putOverheadBytes + ATTACHED_BYTES;
         // With their places in the history.
-        oneChangeCommitBytes = object(LONG_BYTES + REFERENCE_BYTES + 2 * INT_BYTES) + REFERENCE_BYTES;
-        commitOverheadBytes = object(3 * LONG_BYTES + REFERENCE_BYTES) + REFERENCE_BYTES;
+        oneChangeCommitBytes = REFERENCE_BYTES + 2 * LONG_BYTES;
+        commitOverheadBytes = object(REFERENCE_BYTES) + oneChangeCommitBytes;
     }
 
     private int object(int fieldBytes) {

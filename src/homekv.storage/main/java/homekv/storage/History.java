@@ -17,10 +17,23 @@ final class History {
     private static final int SEGMENT_SHIFT = 10;
     private static final int SEGMENT_SIZE = 1 << SEGMENT_SHIFT;
 
-    /** Segments in order; the first holds the revisions from {@code firstSegment * SEGMENT_SIZE} on. Never changes. */
-    private record Directory(long firstSegment, Commit[][] segments) {}
+    /** So many commits, and what the writer notes of each. */
+    private static final class Segment {
+        final Commit[] commits = new Commit[SEGMENT_SIZE];
+        final long[] nanos = new long[SEGMENT_SIZE];
+        final long[] keptBytes = new long[SEGMENT_SIZE];
+    }
 
-    private volatile Directory directory = new Directory(0, new Commit[][] {new Commit[SEGMENT_SIZE]});
+    /** Segments in order; the first holds the revisions from {@code firstSegment * SEGMENT_SIZE} on. Never changes. */
+    private record Directory(long firstSegment, Segment[] segments) {
+        /** The segment of a revision, or null. */
+        Segment segment(long revision) {
+            long segment = (revision >> SEGMENT_SHIFT) - firstSegment;
+            return segment < 0 || segment >= segments.length ? null : segments[(int) segment];
+        }
+    }
+
+    private volatile Directory directory = new Directory(0, new Segment[] {new Segment()});
 
     /** The first revision that can be read. */
     private volatile long compactRevision;
@@ -46,7 +59,7 @@ final class History {
     void begin(long revision) {
         compactRevision = revision;
         firstKept = revision + 1;
-        directory = new Directory(firstKept >> SEGMENT_SHIFT, new Commit[][] {new Commit[SEGMENT_SIZE]});
+        directory = new Directory(firstKept >> SEGMENT_SHIFT, new Segment[] {new Segment()});
     }
 
     /** Makes sure that {@link #append} of this revision takes no memory. */
@@ -56,25 +69,41 @@ final class History {
         if (index == now.segments.length) {
             // Segments that have been emptied are left out here, once in SEGMENT_SIZE revisions.
             int emptied = (int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment);
-            Commit[][] segments = Arrays.copyOfRange(now.segments, emptied, now.segments.length + 1);
-            segments[segments.length - 1] = new Commit[SEGMENT_SIZE];
+            Segment[] segments = Arrays.copyOfRange(now.segments, emptied, now.segments.length + 1);
+            segments[segments.length - 1] = new Segment();
             directory = new Directory(now.firstSegment + emptied, segments);
         }
     }
 
-    /** Adds the next commit, before it is published. Allocates nothing. */
-    void append(Commit commit) {
-        Directory now = directory;
-        long revision = commit.revision();
-        now.segments[(int) ((revision >> SEGMENT_SHIFT) - now.firstSegment)][index(revision)] = commit;
+    /**
+     * Adds the next commit, before it is published. Allocates nothing.
+     *
+     * @param nanos when, on the store's clock
+     * @param keptBytes what the account keeps because of it, while it is here: itself and what it replaced
+     */
+    void append(Commit commit, long nanos, long keptBytes) {
+        long revision = commit.version(0).revision;
+        Segment segment = directory.segment(revision);
+        int index = index(revision);
+        segment.commits[index] = commit;
+        segment.nanos[index] = nanos;
+        segment.keptBytes[index] = keptBytes;
     }
 
     /** The commit of a published revision, or null if it has been removed. Any thread. */
     Commit get(long revision) {
-        Directory now = directory;
-        long segment = (revision >> SEGMENT_SHIFT) - now.firstSegment;
-        Commit[] commits = segment < 0 || segment >= now.segments.length ? null : now.segments[(int) segment];
-        return commits == null ? null : commits[index(revision)];
+        Segment segment = directory.segment(revision);
+        return segment == null ? null : segment.commits[index(revision)];
+    }
+
+    /** When a commit was published that is kept. The writer's. */
+    long nanos(long revision) {
+        return directory.segment(revision).nanos[index(revision)];
+    }
+
+    /** What the account keeps because of a commit that is kept. The writer's. */
+    long keptBytes(long revision) {
+        return directory.segment(revision).keptBytes[index(revision)];
     }
 
     /** The oldest revision whose commit is kept, if there is one: else one above the newest revision. */
@@ -86,7 +115,7 @@ final class History {
     void removeFirst() {
         Directory now = directory;
         int segment = (int) ((firstKept >> SEGMENT_SHIFT) - now.firstSegment);
-        now.segments[segment][index(firstKept)] = null;
+        now.segments[segment].commits[index(firstKept)] = null;
         firstKept++;
         if (index(firstKept) == 0) {
             now.segments[segment] = null; // All that were in it are gone; its place goes with the next reservation.

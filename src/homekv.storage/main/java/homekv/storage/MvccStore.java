@@ -181,6 +181,23 @@ public final class MvccStore implements AutoCloseable {
         return reads.get(keys, revision);
     }
 
+    /**
+     * Has what finding these keys takes fetched from memory, and what is found, for all of them at the same time: for somebody
+     * who has several reads or writes to do at once, of a key each, and does this before the first. Reads and writes of
+     * several keys need no such thing. Any thread; changes nothing, counts as nothing, never waits. Costs a third of getting
+     * them, and saves more where they are not in the processor's cache.
+     */
+    public void fetch(List<Bytes> keys) {
+        for (int i = 0; i < keys.size(); i += Chains.MOST_FETCHED) {
+            chains.fetch(keys, Function.identity(), i);
+        }
+    }
+
+    /** The same for the first keys that a command writes, before it has its turn. */
+    void fetch(Command.Set set) {
+        chains.fetch(set.writes(), Write::key, 0);
+    }
+
     /** Counts a {@link #read} as a get. */
     public void countGet() {
         gets.increment();
@@ -445,8 +462,8 @@ public final class MvccStore implements AutoCloseable {
                 for (int i = 0; i < commit.size(); i++) {
                     commit(commit.version(i), commit.size());
                 }
-                history.append(commit);
-                reclaimer.keep(commit);
+                history.append(commit, batch.commitNanos(), batch.keptBytes());
+                reclaimer.keep(commit, batch.keptBytes());
             }
             published = batch.next();
             letGoOfLeases(batch);
@@ -457,15 +474,14 @@ public final class MvccStore implements AutoCloseable {
     }
 
     private void commit(Version version, int changes) {
-        VersionChain chain = version.chain();
         Version older = version.older();
         // Of a single change there can be no other version.
-        if (changes > 1 && chains.at(chain, version.revision) != version) {
-            throw new AssertionError("S5: a command gives " + chain.key() + " two versions");
+        if (changes > 1 && chains.at(version.chain(), version.revision) != version) {
+            throw new AssertionError("S5: a command gives " + version.key() + " two versions");
         }
         if (older != null && older.revision >= version.revision) {
             throw new AssertionError(
-                    "S3: revision " + version.revision + " follows " + older.revision + " in " + chain.key());
+                    "S3: revision " + version.revision + " follows " + older.revision + " in " + version.key());
         }
         reclaimer.add(version);
     }

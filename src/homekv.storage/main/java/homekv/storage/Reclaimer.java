@@ -99,14 +99,11 @@ final class Reclaimer implements AutoCloseable {
     /** Commits in the history, without the versions in them. */
     private long commitBytes;
 
-    /** What the commits in the history keep: themselves and what they replaced. */
-    private long windowBytes;
-
     /**
-     * What keys take that commits in the history deleted, one that was deleted twice counted twice. Beside
-     * {@link #windowBytes}, since such a key may be live again.
+     * What the commits in the history keep: themselves, what they replaced, and the keys that they deleted, one that was
+     * deleted twice counted twice.
      */
-    private long windowKeyBytes;
+    private long windowBytes;
 
     /** How many changes of the oldest commit in the history have been dealt with. */
     private int changesDone;
@@ -217,9 +214,7 @@ final class Reclaimer implements AutoCloseable {
         long atLeastBytes = chargedBytes() - superseded() + addedBytes - replacedBytes;
         if (atLeastBytes <= limits.memoryBytes() || addedBytes <= replacedBytes) {
             while (chargedBytes() > allowedBytes
-                    && giveUp(
-                                    SWEEP_BATCH,
-                                    (revision, oldest, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
+                    && giveUp(SWEEP_BATCH, (revision, givenUpBytes) -> chargedBytes() - givenUpBytes > allowedBytes)
                             > 0) {}
             openSnapshots.scan();
             sweep(pending.size());
@@ -242,7 +237,7 @@ final class Reclaimer implements AutoCloseable {
 
     /** What only open snapshots keep. */
     private long pinnedBytes() {
-        return superseded() - windowBytes - windowKeyBytes;
+        return superseded() - windowBytes;
     }
 
     /** Takes a version that is being committed into the account. Allocates nothing. */
@@ -253,7 +248,7 @@ final class Reclaimer implements AutoCloseable {
         Version older = version.older();
         if (Version.isLive(older)) {
             keysPutOnce -= older == chain ? 1 : 0;
-            long olderBytes = footprint.keyBytes(chain.key.length) + footprint.versionBytes(older);
+            long olderBytes = footprint.keyBytes(version.key.length) + footprint.versionBytes(older);
             liveBytes -= olderBytes;
             supersededBytes += olderBytes;
         }
@@ -261,8 +256,8 @@ final class Reclaimer implements AutoCloseable {
         if (version.isTombstone()) {
             supersededBytes += footprint.versionBytes(version);
         } else {
-            supersededBytes -= older == null ? 0 : footprint.keyBytes(chain.key.length);
-            liveBytes += footprint.keyBytes(chain.key.length) + footprint.versionBytes(version);
+            supersededBytes -= older == null ? 0 : footprint.keyBytes(version.key.length);
+            liveBytes += footprint.keyBytes(version.key.length) + footprint.versionBytes(version);
         }
     }
 
@@ -270,19 +265,13 @@ final class Reclaimer implements AutoCloseable {
     long keptBytes(Version made) {
         Version older = made.older();
         return (Version.isLive(older) ? footprint.versionBytes(older) : 0)
-                + (made.isTombstone() ? footprint.versionBytes(made) : 0);
-    }
-
-    /** What the key takes that a change deletes, if it does. */
-    long deletedKeyBytes(Version made) {
-        return made.isTombstone() ? footprint.keyBytes(made.chain().key.length) : 0;
+                + (made.isTombstone() ? footprint.versionBytes(made) + footprint.keyBytes(made.key.length) : 0);
     }
 
     /** Takes a commit into the account that is being taken into the history. Allocates nothing. */
-    void keep(Commit commit) {
+    void keep(Commit commit, long keptBytes) {
         commitBytes += footprint.commitBytes(commit.size());
-        windowBytes += commit.keptBytes();
-        windowKeyBytes += commit.deletedKeyBytes();
+        windowBytes += keptBytes;
     }
 
     /** Takes a version out of the account that was not the newest one of a live key, and the value of a first version. */
@@ -322,7 +311,7 @@ final class Reclaimer implements AutoCloseable {
         boolean kept = !frozen && oldest != null;
         boolean more = needed && !sweepNeeded || kept && !windowKept;
         if (oldest != null) {
-            windowEndNanos.lazySet(oldest.nanos + limits.historyMillis() * 1_000_000);
+            windowEndNanos.lazySet(history.nanos(history.firstKept()) + limits.historyMillis() * 1_000_000);
         }
         // What has not changed is not written again: each volatile write costs a command as much as many plain ones.
         if (needed != sweepNeeded) {
@@ -340,7 +329,7 @@ final class Reclaimer implements AutoCloseable {
 
     /** Decides whether a commit has to leave the window, when others that keep so much leave it before. */
     private interface Leaving {
-        boolean mustLeave(long revision, Commit oldest, long givenUpBytes);
+        boolean mustLeave(long revision, long givenUpBytes);
     }
 
     private final Leaving overBounds = this::mustLeave;
@@ -353,13 +342,13 @@ final class Reclaimer implements AutoCloseable {
     /** Whether writers have to give something up. They may let it come to several commits. */
     private boolean isWindowOver() {
         return history.firstKept() <= history.compactRevision()
-                || windowBytes + windowKeyBytes > limits.historyBytes() + windowSlackBytes
+                || windowBytes > limits.historyBytes() + windowSlackBytes
                 || chargedBytes() > limits.memoryBytes();
     }
 
-    private boolean mustLeave(long revision, Commit oldest, long givenUpBytes) {
+    private boolean mustLeave(long revision, long givenUpBytes) {
         return revision <= history.compactRevision()
-                || windowBytes + windowKeyBytes - givenUpBytes > limits.historyBytes()
+                || windowBytes - givenUpBytes > limits.historyBytes()
                 || chargedBytes() - givenUpBytes > limits.memoryBytes();
     }
 
@@ -378,10 +367,10 @@ final class Reclaimer implements AutoCloseable {
         for (Commit next;
                 changes < maxChanges
                         && (next = history.get(last + 1)) != null
-                        && leaving.mustLeave(last + 1, next, givenUpBytes); ) {
+                        && leaving.mustLeave(last + 1, givenUpBytes); ) {
             last++;
             changes += Math.max(1, next.size());
-            givenUpBytes += next.keptBytes() + next.deletedKeyBytes();
+            givenUpBytes += history.keptBytes(last);
         }
         if (last < history.firstKept()) {
             return 0;
@@ -414,8 +403,7 @@ final class Reclaimer implements AutoCloseable {
         if (end == oldest.size()) {
             changesDone = 0;
             commitBytes -= footprint.commitBytes(oldest.size());
-            windowBytes -= oldest.keptBytes();
-            windowKeyBytes -= oldest.deletedKeyBytes();
+            windowBytes -= history.keptBytes(history.firstKept());
             history.removeFirst();
         }
         return done;
@@ -427,12 +415,12 @@ final class Reclaimer implements AutoCloseable {
      */
     private boolean dropReplaced(Commit oldest) {
         boolean isPinned = openSnapshots.firstPinnedBelow(history.firstKept(), 0) < openSnapshots.pinnedCount();
-        if (isPinned || !pending.isEmpty() || wholeSweepDue || oldest.deletedKeyBytes() > 0) {
+        Version made = oldest.version(0);
+        if (isPinned || !pending.isEmpty() || wholeSweepDue || made.isTombstone()) {
             return false;
         }
         // Nothing waits, so what the compact revision has read of the key until now has nothing behind it (S6).
-        Version made = oldest.version(0);
-        long replacedBytes = oldest.keptBytes() - footprint.commitBytes(1);
+        long replacedBytes = history.keptBytes(history.firstKept()) - footprint.commitBytes(1);
         if (replacedBytes > 0 && made instanceof Version.Later later) {
             versions--;
             supersededBytes -= replacedBytes;
@@ -451,8 +439,8 @@ final class Reclaimer implements AutoCloseable {
         long longestNanos = limits.historyMillis() * 1_000_000;
         return giveUp(
                         SWEEP_BATCH,
-                        (revision, oldest, givenUpBytes) ->
-                                nowNanos - oldest.nanos > longestNanos || mustLeave(revision, oldest, givenUpBytes))
+                        (revision, givenUpBytes) ->
+                                nowNanos - history.nanos(revision) > longestNanos || mustLeave(revision, givenUpBytes))
                 >= SWEEP_BATCH;
     }
 
@@ -579,7 +567,7 @@ final class Reclaimer implements AutoCloseable {
         if (newest != null) {
             drop(newest);
             supersededBytes -= footprint.keyBytes(chain.key.length);
-            chains.setNewest(chain, null); // Absent as before, whether or not the map gets rid of it now.
+            chains.replace(newest, null); // Absent as before, whether or not the map gets rid of it now.
         }
         chains.remove(chain);
     }
@@ -766,13 +754,11 @@ final class Reclaimer implements AutoCloseable {
             require(hasFirst == (chain.value != Version.DROPPED), "S6", key);
         }
         long countedWindowBytes = 0;
-        long countedWindowKeyBytes = 0;
         for (long kept = history.firstKept(); kept <= revision; kept++) {
             Commit commit = history.get(kept);
-            require(commit != null && commit.revision() == kept, "S13", null);
+            require(commit != null && commit.version(0).revision == kept, "S13", null);
             countedHeldBytes += footprint.commitBytes(commit.size());
-            countedWindowBytes += commit.keptBytes();
-            countedWindowKeyBytes += commit.deletedKeyBytes();
+            countedWindowBytes += history.keptBytes(kept);
         }
         require(countedKeys == keys, "S7: keys", last);
         require(countedKeyBytes == keyBytes, "S7: key bytes", last);
@@ -781,7 +767,6 @@ final class Reclaimer implements AutoCloseable {
         require(countedPutOnce == keysPutOnce, "S7: keys put once", last);
         require(countedHeldBytes == held(), "S7: held bytes", last);
         require(countedWindowBytes == windowBytes, "S7: window bytes", last);
-        require(countedWindowKeyBytes == windowKeyBytes, "S7: window key bytes", last);
         require(countedAttached == leases.attachedKeys(), "S16: attached keys", last);
     }
 

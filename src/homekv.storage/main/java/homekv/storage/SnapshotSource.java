@@ -81,7 +81,7 @@ final class SnapshotSource implements AutoCloseable {
             }
             snapshot.requireOpen(); // Else what was found may not be all that the revision reads.
             if (count > 0) {
-                key = newest.chain().key();
+                key = newest.key();
                 return true;
             }
         }

@@ -63,7 +63,7 @@ record Staged(Result result, Batch batch, Leases.Lease granted, long compactRevi
         List<Write> writes = new ArrayList<>(commit.size());
         for (int i = 0; i < commit.size(); i++) {
             Version version = commit.version(i);
-            Bytes key = version.chain().key();
+            Bytes key = version.key();
             if (version.createRevision() == version.revision && Version.isLive(version.older())) {
                 writes.add(new Write.Delete(key)); // It was deleted and put again: its create revision is new.
             }

@@ -127,15 +127,13 @@ final class StoreLoader implements SnapshotVisitor {
         long nanos = nanoClock.getAsLong();
         for (int i = 0; i < changes.length; i++) {
             long keptBytes = reclaimer.commitBytes(made[i].length);
-            long deletedKeyBytes = 0;
             for (Version version : made[i]) {
                 keptBytes += reclaimer.keptBytes(version);
-                deletedKeyBytes += reclaimer.deletedKeyBytes(version);
             }
-            Commit commit = Commit.of(nanos, made[i], keptBytes, deletedKeyBytes);
-            history.reserve(commit.revision());
-            history.append(commit);
-            reclaimer.keep(commit);
+            Commit commit = Commit.of(made[i]);
+            history.reserve(compactRevision + 1 + i);
+            history.append(commit, nanos, keptBytes);
+            reclaimer.keep(commit, keptBytes);
         }
     }
 
@@ -157,7 +155,7 @@ final class StoreLoader implements SnapshotVisitor {
         if (read.isTombstone() && newer != null) {
             newer.older = null;
         } else if (read.isTombstone()) {
-            map.setNewest(chain, null);
+            map.replace(read, null);
         }
     }
 

@@ -12,9 +12,12 @@ package homekv.storage;
  * the old link or the new one, and both lead to what it is looking for. A reader that nothing is pinned for, or nothing
  * any more, may find a value dropped: it takes the value first, and then looks whether what it has read counts (S4, S13).
  */
-abstract sealed class Version permits VersionChain, Version.Later {
+abstract sealed class Version extends Commit permits VersionChain, Version.Later {
     /** In place of the value of a first version that nobody can read any more. Told by its identity. */
     static final byte[] DROPPED = {};
+
+    /** The bytes of the key that it is a version of, never written to: the same array as the map's. */
+    final byte[] key;
 
     /** The revision of the command that wrote this. */
     final long revision;
@@ -22,7 +25,8 @@ abstract sealed class Version permits VersionChain, Version.Later {
     /** The value's bytes, never written to; null in a tombstone, the version that marks a deletion. */
     byte[] value;
 
-    Version(long revision, byte[] value) {
+    Version(byte[] key, long revision, byte[] value) {
+        this.key = key;
         this.revision = revision;
         this.value = value;
     }
@@ -35,17 +39,18 @@ abstract sealed class Version permits VersionChain, Version.Later {
         /** The next older version that is still kept, or null. Its revision is smaller (S3). */
         Version older;
 
-        private Later(VersionChain chain, long revision, byte[] value, Version older) {
-            super(revision, value);
-            this.chain = chain;
+        /** {@code of}: another version of the same key, or its chain. */
+        private Later(Version of, long revision, byte[] value, Version older) {
+            super(of.key, revision, value);
+            this.chain = of.chain();
             this.older = older;
         }
     }
 
     /** A deletion. */
     static final class Tombstone extends Later {
-        private Tombstone(VersionChain chain, long revision, Version older) {
-            super(chain, revision, null, older);
+        private Tombstone(Version of, long revision, Version older) {
+            super(of, revision, null, older);
         }
     }
 
@@ -54,8 +59,8 @@ abstract sealed class Version permits VersionChain, Version.Later {
         private final long createRevision;
         private final long version;
 
-        private Put(VersionChain chain, long revision, long createRevision, long version, byte[] value, Version older) {
-            super(chain, revision, value, older);
+        private Put(Version of, long revision, long createRevision, long version, byte[] value, Version older) {
+            super(of, revision, value, older);
             this.createRevision = createRevision;
             this.version = version;
         }
@@ -66,14 +71,8 @@ abstract sealed class Version permits VersionChain, Version.Later {
         private final long lease;
 
         private Leased(
-                VersionChain chain,
-                long revision,
-                long createRevision,
-                long version,
-                byte[] value,
-                Version older,
-                long lease) {
-            super(chain, revision, createRevision, version, value, older);
+                Version of, long revision, long createRevision, long version, byte[] value, Version older, long lease) {
+            super(of, revision, createRevision, version, value, older);
             this.lease = lease;
         }
     }
@@ -88,25 +87,19 @@ abstract sealed class Version permits VersionChain, Version.Later {
         long createRevision = live ? newest.createRevision() : revision;
         long version = live ? newest.version() + (again ? 0 : 1) : 1;
         Version older = again || newest.value == DROPPED ? newest.older() : newest;
-        return put(newest.chain(), revision, createRevision, version, value, older, lease);
+        return put(newest, revision, createRevision, version, value, older, lease);
     }
 
     private static Version put(
-            VersionChain chain,
-            long revision,
-            long createRevision,
-            long version,
-            byte[] value,
-            Version older,
-            long lease) {
+            Version of, long revision, long createRevision, long version, byte[] value, Version older, long lease) {
         return lease == 0
-                ? new Put(chain, revision, createRevision, version, value, older)
-                : new Leased(chain, revision, createRevision, version, value, older, lease);
+                ? new Put(of, revision, createRevision, version, value, older)
+                : new Leased(of, revision, createRevision, version, value, older, lease);
     }
 
     /** What a deletion at {@code revision} makes of a key whose newest version is {@code newest}. */
     static Version tombstone(long revision, Version newest) {
-        return new Tombstone(newest.chain(), revision, newest.revision == revision ? newest.older() : newest);
+        return new Tombstone(newest, revision, newest.revision == revision ? newest.older() : newest);
     }
 
     /** A version as it was kept, in front of the next older one. */
@@ -124,6 +117,11 @@ abstract sealed class Version permits VersionChain, Version.Later {
     }
 
     // Neither of these is overridden: where many classes do that, each call is one through a table.
+
+    /** The key, in an object that does not keep this one. */
+    final Bytes key() {
+        return Bytes.unsafeWrap(key);
+    }
 
     /** The chain of the key that this is a version of. */
     final VersionChain chain() {
@@ -178,7 +176,7 @@ abstract sealed class Version permits VersionChain, Version.Later {
 
     /** The entry that a version is, or null for a tombstone or none. */
     static Entry entry(Version version) {
-        return version == null ? null : version.entry(version.chain().key());
+        return version == null ? null : version.entry(version.key());
     }
 
     /** The same, where the key is at hand in an object that is the reader's. */
@@ -191,7 +189,6 @@ abstract sealed class Version permits VersionChain, Version.Later {
 
     /** The event that made this version. */
     final Event event(Entry previous) {
-        Bytes key = chain().key();
-        return isTombstone() ? new Event.Delete(key, revision, previous) : new Event.Put(entry(key), previous);
+        return isTombstone() ? new Event.Delete(key(), revision, previous) : new Event.Put(entry(key()), previous);
     }
 }

@@ -14,9 +14,6 @@ package homekv.storage;
  * versions.
  */
 final class VersionChain extends Version {
-    /** The key's bytes, the same array as the map's, never written to. */
-    final byte[] key;
-
     /** The table's hash of the key, but for {@link ChainTable#TAKEN}, which says {@link #isOverwritten()} here. */
     private int hash;
 
@@ -28,8 +25,7 @@ final class VersionChain extends Version {
 
     /** Without versions; {@code firstRevision} is that of its first version, if this comes to be it. */
     VersionChain(byte[] key, int hash, long firstRevision) {
-        super(firstRevision, DROPPED);
-        this.key = key;
+        super(key, firstRevision, DROPPED);
         this.hash = hash & ~ChainTable.TAKEN;
     }
 
@@ -49,11 +45,6 @@ final class VersionChain extends Version {
     /** Before another version than this comes into the table. A number, so the collector has nothing to do with it. */
     void overwritten() {
         hash |= ChainTable.TAKEN;
-    }
-
-    /** The key, in an object that does not keep this one. */
-    Bytes key() {
-        return Bytes.unsafeWrap(key);
     }
 
     /** The oldest of the versions that were kept of this key: this itself where it is such a version. */

@@ -105,8 +105,9 @@ public final class Watch implements AutoCloseable {
             int before = events.size();
             Commit commit = history.get(revision);
             if (commit != null) {
-                if (commit.revision() != revision) {
-                    throw new AssertionError("S14: commit " + commit.revision() + " in the place of " + revision);
+                if (commit.version(0).revision != revision) {
+                    throw new AssertionError(
+                            "S14: commit " + commit.version(0).revision + " in the place of " + revision);
                 }
                 bytes += collect(commit, events);
             }
@@ -134,9 +135,8 @@ public final class Watch implements AutoCloseable {
         long bytes = 0;
         for (int i = 0; i < commit.size(); i++) {
             Version version = commit.version(i);
-            VersionChain chain = version.chain();
             boolean wanted = version.isTombstone() ? deletes : puts;
-            if (!wanted || !range.contains(chain.key())) {
+            if (!wanted || !range.contains(version.key())) {
                 continue;
             }
             Version older = version.older();
@@ -144,7 +144,7 @@ public final class Watch implements AutoCloseable {
                 continue; // Put and deleted by the same command: nobody has seen it.
             }
             Entry before = previous ? Version.entry(older) : null;
-            bytes += chain.key.length
+            bytes += version.key.length
                     + (version.isTombstone() ? 0 : version.value.length)
                     + (before == null ? 0 : before.value().length());
             events.add(version.event(before));

@@ -289,7 +289,7 @@ final class WatchHub implements AutoCloseable {
                 throw new AssertionError("S15: commit " + revision + " was given up while watches wait behind it");
             }
             for (int i = 0; i < commit.size(); i++) {
-                changed.add(commit.version(i).chain().key());
+                changed.add(commit.version(i).key());
             }
         }
         for (Bytes key : changed) {

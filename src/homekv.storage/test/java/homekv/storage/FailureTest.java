@@ -38,8 +38,8 @@ class FailureTest {
             while (failsAtAccess(failed, failure.get())) {
                 failed++;
             }
-            // Checking limits, admission, looking for repeated keys, staging.
-            assertEquals(4 * WRITES.size(), failed);
+            // Checking limits, admission, looking for repeated keys, fetching ahead, staging.
+            assertEquals(5 * WRITES.size(), failed);
         }
     }
 
@@ -85,7 +85,8 @@ class FailureTest {
     private static AssertionError failInCommit(Harness kv) {
         AtomicInteger accesses = new AtomicInteger();
         Command another = new Command.Set(Harness.list(2, index -> {
-            if (accesses.incrementAndGet() == 4) { // After looking for repeated keys, and staging the first write.
+            if (accesses.incrementAndGet()
+                    == 6) { // After looking for repeated keys, fetching, and staging the first write.
                 throw new NoSuchElementException("planted");
             }
             return index == 0 ? put(B, value(4)) : put(A, value(4));

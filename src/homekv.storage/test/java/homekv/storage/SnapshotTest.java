@@ -16,6 +16,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 
 /** What an open snapshot keeps, and how it ends: S4. */
@@ -313,9 +314,11 @@ class SnapshotTest {
     private static void readWithin(Harness kv, int readsAtOnce) {
         kv.applied(set(put(K, value(readsAtOnce))));
         // Of a revision, which is pinned; the present is read without a pin at first.
+        AtomicInteger accesses = new AtomicInteger();
         Reading reading = kv.store.read(
                 Harness.list(2, index -> {
-                    if (index == 1 && readsAtOnce > 1) {
+                    // Once, after fetching ahead and the first key.
+                    if (accesses.incrementAndGet() == 4 && readsAtOnce > 1) {
                         readWithin(kv, readsAtOnce - 1);
                         kv.store.sweep();
                     }
