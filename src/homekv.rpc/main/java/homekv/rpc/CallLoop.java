@@ -1,13 +1,17 @@
 package homekv.rpc;
 
+import homekv.storage.Bytes;
 import io.netty.channel.IoHandle;
 import io.netty.channel.IoHandler;
 import io.netty.channel.IoHandlerContext;
 import io.netty.channel.IoHandlerFactory;
 import io.netty.channel.IoRegistration;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.Executor;
 import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Consumer;
 import java.util.function.Function;
 
 /**
@@ -21,7 +25,7 @@ import java.util.function.Function;
  * in one write to the socket where they share it. No call waits for another one's end: one that takes its time, or blocks,
  * is answered by itself whenever it is ready.
  *
- * <p>{@link #thread} is for the loop's own thread alone, {@link #answer} for any. Nothing here blocks.
+ * <p>{@link #thread} and {@link #expect} are for the loop's own thread alone, {@link #answer} for any. Nothing here blocks.
  */
 /*
  * Answers are a stack that its writers push to and the loop takes whole. A lost wake would leave one lying there for ever:
@@ -36,6 +40,10 @@ final class CallLoop implements IoHandler {
     private final IoHandler transport;
     private final ThreadFactory briefThreads;
     private final ThreadFactory threads;
+    private final Consumer<List<Bytes>> fetch;
+
+    /** What brief calls are about to look up that have come since the loop began to read. */
+    private final List<Bytes> expected = new ArrayList<>();
 
     /** Calls with something to send, the last one first. */
     private final AtomicReference<RequestCall<?>> answered = new AtomicReference<>();
@@ -48,19 +56,24 @@ final class CallLoop implements IoHandler {
     /** Whether the loop's thread waits for its sockets, or is about to. */
     private volatile boolean waiting;
 
-    private CallLoop(IoHandler transport, ThreadFactory briefThreads, ThreadFactory threads) {
+    private CallLoop(
+            IoHandler transport, ThreadFactory briefThreads, ThreadFactory threads, Consumer<List<Bytes>> fetch) {
         this.transport = transport;
         this.briefThreads = briefThreads;
         this.threads = threads;
+        this.fetch = fetch;
     }
 
     /**
      * Loops around a transport's. Brief calls get threads from what {@code briefThreads} makes of a loop, all others from
-     * {@code threads}.
+     * {@code threads}. What several brief calls are about to look up is passed to {@code fetch} before they run.
      */
     static IoHandlerFactory over(
-            IoHandlerFactory transport, Function<Executor, ThreadFactory> briefThreads, ThreadFactory threads) {
-        return loop -> new CallLoop(transport.newHandler(loop), briefThreads.apply(loop), threads);
+            IoHandlerFactory transport,
+            Function<Executor, ThreadFactory> briefThreads,
+            ThreadFactory threads,
+            Consumer<List<Bytes>> fetch) {
+        return loop -> new CallLoop(transport.newHandler(loop), briefThreads.apply(loop), threads, fetch);
     }
 
     /** The loop whose thread this is. */
@@ -74,6 +87,25 @@ final class CallLoop implements IoHandler {
             waiting = false; // It has been reading, evidently, and will look for answers before it waits again.
         }
         return (brief ? briefThreads : threads).newThread(work);
+    }
+
+    /** A brief call that is about this key runs as soon as the loop has read what there is to be read; null: about several. */
+    void expect(Bytes key) {
+        if (key != null) {
+            expected.add(key);
+        }
+    }
+
+    /** Has what the calls that have come together look up fetched at once: by themselves, each would wait for its own. */
+    private void fetchExpected() {
+        try {
+            if (expected.size() > 1) {
+                fetch.accept(expected);
+            }
+        } catch (OutOfMemoryError e) {
+            // It was a hint, and the calls run without; but a loop that throws ends.
+        }
+        expected.clear();
     }
 
     /** Has the loop send what {@code call} answers. */
@@ -140,6 +172,7 @@ final class CallLoop implements IoHandler {
             return transport.run(whileUnanswered);
         } finally {
             waiting = false;
+            fetchExpected();
         }
     }
 

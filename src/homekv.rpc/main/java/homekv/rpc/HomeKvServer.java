@@ -95,7 +95,7 @@ public final class HomeKvServer implements AutoCloseable {
         loops = new MultiThreadIoEventLoopGroup(
                 Runtime.getRuntime().availableProcessors(),
                 new DefaultThreadFactory("homekv-io", true),
-                CallLoop.over(NioIoHandler.newFactory(), briefThreads, threads));
+                CallLoop.over(NioIoHandler.newFactory(), briefThreads, threads, store::fetch));
         server = NettyServerBuilder.forAddress(address)
                 .channelType(NioServerSocketChannel.class)
                 .bossEventLoopGroup(loops)

@@ -1,11 +1,8 @@
 package homekv.rpc;
 
-import com.google.protobuf.CodedInputStream;
 import com.google.protobuf.MessageLite;
-import com.google.protobuf.WireFormat;
 import homekv.rpc.proto.CompactResponse;
 import homekv.rpc.proto.Durability;
-import homekv.rpc.proto.GetRequest;
 import homekv.rpc.proto.HomeKvServiceGrpc;
 import homekv.rpc.proto.LeaseGrantResponse;
 import homekv.rpc.proto.LeaseListResponse;
@@ -37,7 +34,6 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.function.Predicate;
 import java.util.stream.Stream;
 
 /** The methods of HomeKvService: each reads its request, talks to the store or its log, and builds the response. */
@@ -70,9 +66,25 @@ final class HomeKvService {
     /** What a gRPC server needs to know of the service: the methods of the generated code, request bodies unread. */
     ServerServiceDefinition definition() {
         List<ServerMethodDefinition<InputStream, ?>> methods = List.of(
-                written(HomeKvServiceGrpc.getGetMethod(), this::get, HomeKvService::namesKeysAlone),
-                written(HomeKvServiceGrpc.getSetMethod(), this::set, body -> true),
-                written(HomeKvServiceGrpc.getDelMethod(), this::del, body -> true),
+                // An older revision is found by going through all versions since, of each key.
+                written(
+                        HomeKvServiceGrpc.getGetMethod(),
+                        new UnaryCall.Method<>(
+                                this::keys,
+                                this::get,
+                                request -> request.revision().isEmpty(),
+                                request -> sole(request.keys()))),
+                written(
+                        HomeKvServiceGrpc.getSetMethod(),
+                        new UnaryCall.Method<>(
+                                this::writes,
+                                this::set,
+                                writes -> true,
+                                writes -> writes.size() == 1 ? writes.get(0).key() : null)),
+                written(
+                        HomeKvServiceGrpc.getDelMethod(),
+                        new UnaryCall.Method<>(
+                                this::keys, this::del, request -> true, request -> sole(request.keys()))),
                 unary(HomeKvServiceGrpc.getMetricsMethod(), (body, inFlight) -> metrics()),
                 unary(HomeKvServiceGrpc.getTxnMethod(), this::txn),
                 unary(HomeKvServiceGrpc.getCompactMethod(), (body, inFlight) -> compact(body)),
@@ -96,19 +108,23 @@ final class HomeKvService {
         return definition.build();
     }
 
-    private <ResponseT> ServerMethodDefinition<InputStream, InputStream> unary(
-            MethodDescriptor<?, ResponseT> method, UnaryCall.Method<ResponseT> answer) {
-        MethodDescriptor.Marshaller<ResponseT> marshaller = method.getResponseMarshaller();
-        return written(method, (body, inFlight) -> marshaller.stream(answer.answer(body, inFlight)), body -> false);
+    /** Of a method whose response is a message. */
+    private interface Unary<ResponseT> {
+        ResponseT answer(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException;
     }
 
-    private ServerMethodDefinition<InputStream, InputStream> written(
-            MethodDescriptor<?, ?> method,
-            UnaryCall.Method<? extends InputStream> answer,
-            Predicate<byte[]> timeGrowsWithRequest) {
+    private <ResponseT> ServerMethodDefinition<InputStream, InputStream> unary(
+            MethodDescriptor<?, ResponseT> method, Unary<ResponseT> answer) {
+        MethodDescriptor.Marshaller<ResponseT> marshaller = method.getResponseMarshaller();
+        return written(
+                method, UnaryCall.Method.of((body, inFlight) -> marshaller.stream(answer.answer(body, inFlight))));
+    }
+
+    private <RequestT> ServerMethodDefinition<InputStream, InputStream> written(
+            MethodDescriptor<?, ?> method, UnaryCall.Method<RequestT> answer) {
         return ServerMethodDefinition.create(
                 method.toBuilder(RequestCall.UNREAD, RequestCall.UNREAD).build(),
-                (call, headers) -> new UnaryCall(call, headers, store, answer, timeGrowsWithRequest));
+                (call, headers) -> new UnaryCall<>(call, headers, store, answer));
     }
 
     private <ResponseT extends MessageLite> ServerMethodDefinition<InputStream, ResponseT> streaming(
@@ -124,34 +140,31 @@ final class HomeKvService {
         streamed.endWatches(status);
     }
 
-    /**
-     * Whether a GetRequest has nothing but keys: an older revision is found by going through all versions since, of each key
-     * that is named. False where in doubt.
-     */
-    static boolean namesKeysAlone(byte[] request) {
-        CodedInputStream fields = CodedInputStream.newInstance(request);
-        try {
-            for (int tag; (tag = fields.readTag()) != 0; ) {
-                if (WireFormat.getTagFieldNumber(tag) != GetRequest.KEYS_FIELD_NUMBER || !fields.skipField(tag)) {
-                    return false;
-                }
-            }
-            return true;
-        } catch (IOException e) {
-            return false; // The call's own thread says what is wrong with it.
-        }
-    }
-
     private RequestDecoder decoder(InputStream body) {
         return new RequestDecoder(body, limits);
     }
 
     // ---- Keys ----
 
-    private WireResponse get(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+    private RequestDecoder.Get keys(InputStream body, InFlightBytes.Call inFlight)
+            throws IOException, RefusedException {
         RequestDecoder.Get request = decoder(body).get();
+        charge((long) request.keys().size() * KEY_OVERHEAD_BYTES, inFlight);
+        return request;
+    }
+
+    private List<Write> writes(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
+        List<Write> writes = decoder(body).writes();
+        charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
+        return writes;
+    }
+
+    private static Bytes sole(List<Bytes> keys) {
+        return keys.size() == 1 ? keys.get(0) : null;
+    }
+
+    private WireResponse get(RequestDecoder.Get request, InFlightBytes.Call inFlight) throws RefusedException {
         List<Bytes> keys = request.keys();
-        charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
         Reading reading = request.revision().isPresent()
                 ? store.read(keys, request.revision().getAsLong())
                 : store.read(keys);
@@ -161,17 +174,13 @@ final class HomeKvService {
         return WireResponse.get(keys, reading, Math.toIntExact(responseBytes));
     }
 
-    private WireResponse set(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
-        List<Write> writes = decoder(body).writes();
-        charge((long) writes.size() * KEY_OVERHEAD_BYTES, inFlight);
+    private WireResponse set(List<Write> writes, InFlightBytes.Call inFlight) throws RefusedException {
         Result.Applied applied = submit(new Command.Set(writes), Result.Applied.class);
         return WireResponse.set(applied.revision(), durability.getNumber());
     }
 
-    private WireResponse del(InputStream body, InFlightBytes.Call inFlight) throws IOException, RefusedException {
-        List<Bytes> keys = decoder(body).get().keys();
-        charge((long) keys.size() * KEY_OVERHEAD_BYTES, inFlight);
-        Result.Applied applied = submit(new Command.Del(keys), Result.Applied.class);
+    private WireResponse del(RequestDecoder.Get request, InFlightBytes.Call inFlight) throws RefusedException {
+        Result.Applied applied = submit(new Command.Del(request.keys()), Result.Applied.class);
         return WireResponse.del(applied.revision(), applied.deletedKeys(), durability.getNumber());
     }
 

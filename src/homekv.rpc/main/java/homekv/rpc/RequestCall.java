@@ -1,5 +1,6 @@
 package homekv.rpc;
 
+import homekv.storage.Bytes;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import homekv.storage.MvccStore;
@@ -18,8 +19,8 @@ import java.io.UncheckedIOException;
 /**
  * One call of a method that takes one request, from its first byte to its end.
  *
- * <p>The transport's thread only signals: it hands over the body of the request, hardly looked at, and starts the virtual
- * thread of this call once the request is complete. Decoding and the work itself happen there, so that no call that takes
+ * <p>The transport's thread only signals: it hands over the body of the request, hardly looked at unless it is short, and
+ * starts the virtual thread of this call once the request is complete. Decoding a longer one and the work itself happen there, so that no call that takes
  * its time holds up another one on the same connection; a short response is sent by the transport's thread, together with
  * others, a long one is not.
  *
@@ -139,8 +140,11 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
         if (!ended) {
             // Where there is no memory for that, the call has no thread, and gRPC ends it.
-            brief = isBrief(body);
+            brief = isBrief(body, inFlight);
             Thread own = loop.thread(this, brief);
+            if (brief) {
+                loop.expect(soleKey());
+            }
             inFlight.join();
             thread = own;
             start();
@@ -148,7 +152,10 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
     }
 
     /** Whether this call, with the request {@code body}, takes so little time that a loop can do with it. */
-    abstract boolean isBrief(InputStream body);
+    abstract boolean isBrief(InputStream body, InFlightBytes.Call charge);
+
+    /** The key that a brief call is about, or null if that is none or several. */
+    abstract Bytes soleKey();
 
     @Override
     public void onCancel() {

@@ -1,6 +1,7 @@
 package homekv.rpc;
 
 import com.google.protobuf.MessageLite;
+import homekv.storage.Bytes;
 import homekv.storage.Limit;
 import homekv.storage.Limits;
 import homekv.storage.MvccStore;
@@ -50,8 +51,13 @@ final class StreamCall<ResponseT extends MessageLite> extends RequestCall<Respon
     }
 
     @Override
-    boolean isBrief(InputStream body) {
+    boolean isBrief(InputStream body, InFlightBytes.Call charge) {
         return false;
+    }
+
+    @Override
+    Bytes soleKey() {
+        return null;
     }
 
     // ---- Any thread ----

@@ -1,7 +1,6 @@
 package homekv.rpc;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
@@ -17,6 +16,8 @@ import homekv.storage.MvccStore;
 import homekv.storage.Result;
 import homekv.storage.Write;
 import io.grpc.Status;
+import io.netty.channel.IoHandler;
+import io.netty.channel.IoHandlerContext;
 import java.io.IOException;
 import java.lang.ref.WeakReference;
 import java.util.ArrayList;
@@ -136,17 +137,57 @@ class CallLoopTest {
     }
 
     @Test
-    void aGetIsBriefIfItNamesNothingButKeys() {
+    void aGetIsBriefIfItNamesNothingButKeys() throws Exception {
         GetRequest keys = Harness.get("k", "x".repeat(300), "y".repeat(127), "z".repeat(128));
-        assertTrue(HomeKvService.namesKeysAlone(keys.toByteArray()));
-        assertTrue(HomeKvService.namesKeysAlone(new byte[0]));
-        GetRequest past = keys.toBuilder().setRevision(1).build();
-        assertFalse(HomeKvService.namesKeysAlone(past.toByteArray()));
-        assertFalse(HomeKvService.namesKeysAlone(
-                GetRequest.newBuilder().setRevision(0).build().toByteArray()));
-        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10}));
-        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10, 5, 1}));
-        assertFalse(HomeKvService.namesKeysAlone(new byte[] {10, -1, -1, -1, -1, 15}));
+        AtomicInteger brief = new AtomicInteger();
+        ThreadFactory virtual = Thread.ofVirtual().factory();
+        try (Harness kv = new Harness(
+                Harness.ROOMY,
+                MemoryCommandLog::new,
+                loop -> work -> {
+                    brief.incrementAndGet();
+                    return virtual.newThread(work);
+                },
+                virtual)) {
+            RawHttp2 raw = kv.raw();
+            assertEquals(0, raw.await(start(raw, GET, keys)).status());
+            assertEquals(
+                    0,
+                    raw.await(start(raw, GET, GetRequest.getDefaultInstance())).status());
+            assertEquals(2, brief.get());
+            GetRequest past = keys.toBuilder().setRevision(0).build();
+            assertEquals(0, raw.await(start(raw, GET, past)).status());
+            assertEquals(2, brief.get());
+        }
+    }
+
+    @Test
+    void whatSeveralBriefCallsAreAboutIsFetchedBeforeTheyRunAndNothingElse() throws Exception {
+        List<List<Bytes>> fetched = Collections.synchronizedList(new ArrayList<>());
+        List<List<Bytes>> fetchedBefore = Collections.synchronizedList(new ArrayList<>());
+        List<String> came = List.of("a", "b", "", "a"); // Nothing: a call about several keys.
+        IoHandler loop = CallLoop.over(
+                        executor -> new CallsTest.NoTransport() {
+                            @Override
+                            public int run(IoHandlerContext context) {
+                                came.forEach(key -> CallLoop.current().expect(key.isEmpty() ? null : Bytes.utf8(key)));
+                                fetchedBefore.addAll(fetched);
+                                return 0;
+                            }
+                        },
+                        executor -> Thread.ofVirtual().factory(),
+                        Thread.ofVirtual().factory(),
+                        keys -> fetched.add(List.copyOf(keys)))
+                .newHandler(null);
+        Thread thread = Thread.ofPlatform().start(() -> {
+            loop.initialize();
+            loop.run(null);
+            loop.run(null);
+        });
+        thread.join();
+        List<Bytes> together = List.of(Bytes.utf8("a"), Bytes.utf8("b"), Bytes.utf8("a"));
+        assertEquals(List.of(together, together), fetched);
+        assertEquals(List.of(together), fetchedBefore, "after all that there is to be read, and once");
     }
 
     /** C1. */

@@ -372,7 +372,7 @@ class CallsTest {
     }
 
     /** What a loop of calls is around, where none of them has come over a network. */
-    private static final class NoTransport implements IoHandler {
+    static class NoTransport implements IoHandler {
         @Override
         public int run(IoHandlerContext context) {
             throw new AssertionError("there is nothing to wait for");
@@ -399,14 +399,15 @@ class CallsTest {
         boolean bodyClosed;
         private final Context.CancellableContext context;
         private final IoHandler loop;
-        private final UnaryCall unary;
+        private final UnaryCall<InputStream> unary;
 
-        CallWithoutThread(RecordedCall<InputStream> call, UnaryCall.Method<InputStream> method) {
+        CallWithoutThread(RecordedCall<InputStream> call, UnaryCall.Answerer<InputStream> answerer) {
             this.call = call;
             loop = CallLoop.over(
                             executor -> new NoTransport(),
                             executor -> Thread.ofVirtual().factory(),
-                            Thread.ofVirtual().factory())
+                            Thread.ofVirtual().factory(),
+                            keys -> {})
                     .newHandler(null);
             loop.initialize();
             context = inFlight.newServerStreamTracer("Set", new Metadata())
@@ -414,7 +415,7 @@ class CallsTest {
                     .withCancellation();
             Context before = context.attach();
             try (MvccStore store = new MvccStore(Harness.ROOMY)) {
-                unary = new UnaryCall(call, new Metadata(), store, method, body -> true);
+                unary = new UnaryCall<>(call, new Metadata(), store, UnaryCall.Method.of(answerer));
             } finally {
                 context.detach(before);
             }
