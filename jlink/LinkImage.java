@@ -199,7 +199,7 @@ final class LinkImage {
                         // Modules say in their descriptors what they provide. Whoever looks for a provider would look
                         // into these files, too, and then leave alone what it found.
                         "--exclude-resources",
-                        "/*/META-INF/**",
+                        "/*/META-INF/services/**",
                         "--no-header-files",
                         "--no-man-pages"));
     }
@@ -227,8 +227,8 @@ final class LinkImage {
         both.add("-Djava.nio.channels.spi.SelectorProvider="
                 + SelectorProvider.provider().getClass().getName());
         // The caches hold no profiles of methods (see below), and a thread that looks for them in vain would be in the
-        // way of all others.
-        if (CAN_CACHE) both.addAll(List.of("-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTReplayTraining"));
+        // way of all others. A flag that later JDKs may not have.
+        if (jdk == 25) both.addAll(List.of("-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTReplayTraining"));
 
         var server = new ArrayList<>(both);
         // For virtual threads that an event loop carries; see homekv.rpc.CarriedThreads.
