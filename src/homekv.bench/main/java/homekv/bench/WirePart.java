@@ -122,9 +122,9 @@ final class WirePart implements Part {
 
     private static Map<Cell, Rounds> rounds(Target homeKv, Target echo, List<Cell> cells, Setting setting)
             throws InterruptedException {
-        Duration duration = Duration.ofMillis(setting.quick() ? 50 : 1_000);
+        Duration duration = Duration.ofMillis(setting.quick() ? 50 : 350);
         Map<Cell, Rounds> rounds = new LinkedHashMap<>();
-        for (int round = 0; round < (setting.quick() ? 1 : 3); round++) {
+        for (int round = 0; round < (setting.quick() ? 1 : 9); round++) {
             for (Cell cell : cells) {
                 Plan plan =
                         cell.operation.plan(cell.keys, cell.inFlight, duration).withWarmUpCalls(20L * cell.inFlight);
