@@ -37,6 +37,9 @@ final class CallLoop implements IoHandler {
     private static final System.Logger LOGGER = System.getLogger(CallLoop.class.getName());
     private static final ThreadLocal<CallLoop> CURRENT = new ThreadLocal<>();
 
+    /** What is fetched for more calls than these may have left the processor's cache before they run. */
+    private static final int MOST_EXPECTED = 128;
+
     private final IoHandler transport;
     private final ThreadFactory briefThreads;
     private final ThreadFactory threads;
@@ -91,7 +94,7 @@ final class CallLoop implements IoHandler {
 
     /** A brief call that is about this key runs as soon as the loop has read what there is to be read; null: about several. */
     void expect(Bytes key) {
-        if (key != null) {
+        if (key != null && expected.size() < MOST_EXPECTED) {
             expected.add(key);
         }
     }
@@ -104,8 +107,9 @@ final class CallLoop implements IoHandler {
             }
         } catch (OutOfMemoryError e) {
             // It was a hint, and the calls run without; but a loop that throws ends.
+        } finally {
+            expected.clear();
         }
-        expected.clear();
     }
 
     /** Has the loop send what {@code call} answers. */

@@ -18,7 +18,6 @@ import io.grpc.netty.NettyChannelBuilder;
 import io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.netty.channel.nio.NioIoHandler;
 import io.netty.channel.socket.nio.NioSocketChannel;
-import io.netty.util.NetUtil;
 import java.io.IOException;
 import java.net.ConnectException;
 import java.net.InetAddress;
@@ -101,16 +100,25 @@ final class Connection implements AutoCloseable {
 
     /** An address goes as it is: there is nothing to look up, again and again, on threads that are there for that. */
     private static NettyChannelBuilder channelTo(String host, int port) {
-        // One within a zone is left to the JDK, which knows the zones.
-        byte[] address = host.indexOf('%') < 0 ? NetUtil.createByteArrayFromIpAddressString(host) : null;
-        if (address == null) {
-            return NettyChannelBuilder.forAddress(host, port);
-        }
         try {
-            return NettyChannelBuilder.forAddress(new InetSocketAddress(InetAddress.getByAddress(host, address), port));
+            boolean bare = host.indexOf(':') >= 0 && !host.startsWith("[");
+            // The JDK looks nothing up of what it can only read as an address.
+            if (isAddress(host)) {
+                InetAddress address = InetAddress.getByName(bare ? "[" + host + "]" : host);
+                return NettyChannelBuilder.forAddress(
+                        new InetSocketAddress(InetAddress.getByAddress(host, address.getAddress()), port));
+            }
         } catch (UnknownHostException e) {
-            throw new AssertionError("an address has as many bytes as it has", e);
+            // The channel says so when it is used.
         }
+        return NettyChannelBuilder.forAddress(host, port);
+    }
+
+    /** Whether this can be nothing but an address; one within a zone is left to those who know the zones. */
+    private static boolean isAddress(String host) {
+        boolean isFourNumbers = host.chars().allMatch(c -> c == '.' || c >= '0' && c <= '9')
+                && host.chars().filter(c -> c == '.').count() == 3;
+        return isFourNumbers || host.indexOf(':') >= 0 && host.indexOf('%') < 0;
     }
 
     /** Refuses what the channel would take for another address than the one written, or throw at. */

@@ -95,7 +95,11 @@ public final class HomeKvServer implements AutoCloseable {
         loops = new MultiThreadIoEventLoopGroup(
                 Runtime.getRuntime().availableProcessors(),
                 new DefaultThreadFactory("homekv-io", true),
-                CallLoop.over(NioIoHandler.newFactory(), briefThreads, threads, store::fetch));
+                CallLoop.over(
+                        NioIoHandler.newFactory(),
+                        briefThreads,
+                        threads,
+                        CarriedThreads.supported() ? store::fetch : keys -> {}));
         server = NettyServerBuilder.forAddress(address)
                 .channelType(NioServerSocketChannel.class)
                 .bossEventLoopGroup(loops)

@@ -19,10 +19,10 @@ import java.io.UncheckedIOException;
 /**
  * One call of a method that takes one request, from its first byte to its end.
  *
- * <p>The transport's thread only signals: it hands over the body of the request, hardly looked at unless it is short, and
- * starts the virtual thread of this call once the request is complete. Decoding a longer one and the work itself happen there, so that no call that takes
- * its time holds up another one on the same connection; a short response is sent by the transport's thread, together with
- * others, a long one is not.
+ * <p>The transport's thread only signals: it hands over the body of the request, hardly looked at unless the call is brief,
+ * and starts the virtual thread of this call once the request is complete. Decoding and the work itself happen there, so
+ * that no call that takes its time holds up another one on the same connection; a short response is sent by the
+ * transport's thread, together with others, a long one is not.
  *
  * <p>A brief call's thread is carried by the transport's ({@link CallLoop}), and so takes no lock that this one takes (C1). It
  * hands nothing to the transport, which allocates under locks, writes nothing to a log, and starts no thread, which would

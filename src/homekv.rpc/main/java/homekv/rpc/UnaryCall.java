@@ -57,7 +57,9 @@ final class UnaryCall<RequestT> extends RequestCall<InputStream> {
     /** Reads a short request, since what would be read on a brief call's thread would be read by the same processor then. */
     @Override
     boolean isBrief(InputStream body, InFlightBytes.Call charge) {
-        if (!(body instanceof ShortBody shortBody) || shortBody.array().length > BRIEF_BYTES) {
+        if (!CarriedThreads.supported()
+                || !(body instanceof ShortBody shortBody)
+                || shortBody.array().length > BRIEF_BYTES) {
             return false;
         }
         try {

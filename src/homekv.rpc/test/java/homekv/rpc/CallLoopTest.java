@@ -138,6 +138,7 @@ class CallLoopTest {
 
     @Test
     void aGetIsBriefIfItNamesNothingButKeys() throws Exception {
+        assumeTrue(CarriedThreads.supported(), "this JDK has no threads that a loop carries");
         GetRequest keys = Harness.get("k", "x".repeat(300), "y".repeat(127), "z".repeat(128));
         AtomicInteger brief = new AtomicInteger();
         ThreadFactory virtual = Thread.ofVirtual().factory();
@@ -193,6 +194,7 @@ class CallLoopTest {
     /** C1. */
     @Test
     void theLongAnswerOfABriefCallIsSentByAThreadThatNoLoopCarries() throws Exception {
+        assumeTrue(CarriedThreads.supported(), "this JDK has no threads that a loop carries");
         AtomicInteger brief = new AtomicInteger();
         AtomicInteger others = new AtomicInteger();
         ThreadFactory virtual = Thread.ofVirtual().factory();
