@@ -100,25 +100,40 @@ final class Connection implements AutoCloseable {
 
     /** An address goes as it is: there is nothing to look up, again and again, on threads that are there for that. */
     private static NettyChannelBuilder channelTo(String host, int port) {
-        try {
-            boolean bare = host.indexOf(':') >= 0 && !host.startsWith("[");
-            // The JDK looks nothing up of what it can only read as an address.
-            if (isAddress(host)) {
-                InetAddress address = InetAddress.getByName(bare ? "[" + host + "]" : host);
-                return NettyChannelBuilder.forAddress(
-                        new InetSocketAddress(InetAddress.getByAddress(host, address.getAddress()), port));
-            }
-        } catch (UnknownHostException e) {
-            // The channel says so when it is used.
-        }
-        return NettyChannelBuilder.forAddress(host, port);
+        InetAddress address = address(host);
+        return address == null
+                ? NettyChannelBuilder.forAddress(host, port)
+                : NettyChannelBuilder.forAddress(new InetSocketAddress(address, port));
     }
 
-    /** Whether this can be nothing but an address; one within a zone is left to those who know the zones. */
-    private static boolean isAddress(String host) {
-        boolean isFourNumbers = host.chars().allMatch(c -> c == '.' || c >= '0' && c <= '9')
-                && host.chars().filter(c -> c == '.').count() == 3;
-        return isFourNumbers || host.indexOf(':') >= 0 && host.indexOf('%') < 0;
+    /**
+     * The address that is written, with or without brackets; null for a name, and for one within a zone, which is left to
+     * those who know the zones. Looks nothing up.
+     */
+    static InetAddress address(String host) {
+        boolean isIpv6 = host.indexOf(':') >= 0 && host.indexOf('%') < 0;
+        if (!isIpv6 && !isFourNumbers(host)) {
+            return null;
+        }
+        try {
+            // In brackets the JDK takes it for an address or for nothing.
+            InetAddress address = InetAddress.getByName(isIpv6 && !host.startsWith("[") ? "[" + host + "]" : host);
+            return InetAddress.getByAddress(host, address.getAddress());
+        } catch (UnknownHostException e) {
+            return null; // The channel says so when it is used.
+        }
+    }
+
+    private static boolean isFourNumbers(String host) {
+        int dots = 0;
+        for (int i = 0; i < host.length(); i++) {
+            char c = host.charAt(i);
+            if (c != '.' && (c < '0' || c > '9')) {
+                return false;
+            }
+            dots += c == '.' ? 1 : 0;
+        }
+        return dots == 3;
     }
 
     /** Refuses what the channel would take for another address than the one written, or throw at. */

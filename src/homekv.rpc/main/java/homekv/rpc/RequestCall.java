@@ -151,7 +151,10 @@ abstract sealed class RequestCall<ResponseT> extends ServerCall.Listener<InputSt
         }
     }
 
-    /** Whether this call, with the request {@code body}, takes so little time that a loop can do with it. */
+    /**
+     * Whether this call, with the request {@code body}, takes so little time that a loop can do with it. May read the request
+     * for that, and then has charged what it takes.
+     */
     abstract boolean isBrief(InputStream body, InFlightBytes.Call charge);
 
     /** The key that a brief call is about, or null if that is none or several. */

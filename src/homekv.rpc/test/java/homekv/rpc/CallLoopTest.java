@@ -136,20 +136,23 @@ class CallLoopTest {
         }
     }
 
+    private static ThreadFactory counted(AtomicInteger made) {
+        return work -> {
+            made.incrementAndGet();
+            return Thread.ofVirtual().unstarted(work);
+        };
+    }
+
     @Test
     void aGetIsBriefIfItNamesNothingButKeys() throws Exception {
         assumeTrue(CarriedThreads.supported(), "this JDK has no threads that a loop carries");
         GetRequest keys = Harness.get("k", "x".repeat(300), "y".repeat(127), "z".repeat(128));
         AtomicInteger brief = new AtomicInteger();
-        ThreadFactory virtual = Thread.ofVirtual().factory();
         try (Harness kv = new Harness(
                 Harness.ROOMY,
                 MemoryCommandLog::new,
-                loop -> work -> {
-                    brief.incrementAndGet();
-                    return virtual.newThread(work);
-                },
-                virtual)) {
+                loop -> counted(brief),
+                Thread.ofVirtual().factory())) {
             RawHttp2 raw = kv.raw();
             assertEquals(0, raw.await(start(raw, GET, keys)).status());
             assertEquals(
@@ -197,18 +200,7 @@ class CallLoopTest {
         assumeTrue(CarriedThreads.supported(), "this JDK has no threads that a loop carries");
         AtomicInteger brief = new AtomicInteger();
         AtomicInteger others = new AtomicInteger();
-        ThreadFactory virtual = Thread.ofVirtual().factory();
-        try (Harness kv = new Harness(
-                Harness.ROOMY,
-                MemoryCommandLog::new,
-                loop -> work -> {
-                    brief.incrementAndGet();
-                    return virtual.newThread(work);
-                },
-                work -> {
-                    others.incrementAndGet();
-                    return virtual.newThread(work);
-                })) {
+        try (Harness kv = new Harness(Harness.ROOMY, MemoryCommandLog::new, loop -> counted(brief), counted(others))) {
             RawHttp2 raw = kv.raw();
             for (int bytes : new int[] {10, 16_000, 17_000, 1_000_000}) {
                 kv.stub().set(Harness.set(Harness.put("k", Harness.bytes(bytes))));

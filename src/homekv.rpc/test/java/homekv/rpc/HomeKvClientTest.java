@@ -75,6 +75,20 @@ class HomeKvClientTest {
     // ---- This server ----
 
     @Test
+    void anAddressIsTheOneThatIsWrittenAndANameIsNone() throws Exception {
+        // An IPv4-compatible one is another than the IPv4 address in it.
+        for (String address : List.of("127.0.0.1", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1.2.3.4")) {
+            assertEquals(InetAddress.getByName(address), Connection.address(address));
+            if (address.indexOf(':') >= 0) {
+                assertEquals(InetAddress.getByName(address), Connection.address("[" + address + "]"));
+            }
+        }
+        for (String other : List.of("localhost", "1.2.3", "1.2.3.4.example", "fe80::1%lo", "1.2.3.4.5")) {
+            assertNull(Connection.address(other));
+        }
+    }
+
+    @Test
     void whatIsSetIsFoundAndWhatIsDeletedIsNot() throws Exception {
         try (Harness kv = new Harness()) {
             HomeKvClient client = kv.client();

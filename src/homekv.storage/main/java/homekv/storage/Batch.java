@@ -8,6 +8,7 @@ import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Function;
 import java.util.function.LongSupplier;
 
 /**
@@ -92,9 +93,7 @@ final class Batch {
         expect(set.writes().size());
         List<Write> writes = lastWrites(set.writes());
         for (int i = 0; i < writes.size(); i++) {
-            if (i % Chains.MOST_FETCHED == 0 && writes.size() > 1) {
-                map.fetch(writes, Write::key, i);
-            }
+            map.fetchAhead(writes, Write::key, i);
             switch (writes.get(i)) {
                 case Write.Put put -> put(put.key(), put.value().unsafeArray(), put.lease());
                 case Write.Delete delete -> delete(delete.key());
@@ -105,8 +104,12 @@ final class Batch {
 
     Result del(Command.Del del) {
         dels = 1;
-        expect(del.keys().size());
-        del.keys().forEach(this::delete);
+        List<Bytes> keys = del.keys();
+        expect(keys.size());
+        for (int i = 0; i < keys.size(); i++) {
+            map.fetchAhead(keys, Function.identity(), i);
+            delete(keys.get(i));
+        }
         return applied();
     }
 

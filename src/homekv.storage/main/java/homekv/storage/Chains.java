@@ -87,12 +87,17 @@ final class Chains {
     List<Entry> entriesAt(List<Bytes> keys, long revision) {
         Entry[] entries = new Entry[keys.size()];
         for (int i = 0; i < entries.length; i++) {
-            if (i % MOST_FETCHED == 0 && entries.length > 1) {
-                fetch(keys, Function.identity(), i);
-            }
+            fetchAhead(keys, Function.identity(), i);
             entries[i] = entryAt(keys.get(i), revision);
         }
         return Arrays.asList(entries);
+    }
+
+    /** Before each key of a list is looked up, in order: at times, {@link #fetch} for those that follow, if there are any. */
+    <T> void fetchAhead(List<? extends T> list, Function<T, Bytes> key, int next) {
+        if (next % MOST_FETCHED == 0 && list.size() > 1) {
+            fetch(list, key, next);
+        }
     }
 
     /**

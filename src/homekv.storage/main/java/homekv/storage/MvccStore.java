@@ -183,9 +183,9 @@ public final class MvccStore implements AutoCloseable {
 
     /**
      * Has what finding these keys takes fetched from memory, and what is found, for all of them at the same time: for somebody
-     * who has several reads or writes to do at once, of a key each, and does this before the first. Reads and writes of
-     * several keys need no such thing. Any thread; changes nothing, counts as nothing, never waits. Costs a third of getting
-     * them, and saves more where they are not in the processor's cache.
+     * who has several reads or writes to do at once, of a key each, and does this before the first. Gets, sets and deletions
+     * of several keys need no such thing. Any thread; changes nothing, counts as nothing, never waits. Costs a third of
+     * getting them, and saves more where they are not in the processor's cache.
      */
     public void fetch(List<Bytes> keys) {
         for (int i = 0; i < keys.size(); i += Chains.MOST_FETCHED) {
